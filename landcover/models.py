@@ -1,0 +1,153 @@
+"""Segmentation models and their checkpoints: one safetensors file that says all a mapper needs."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from landcover.errors import CheckpointError, LegendError
+from landcover.legend import Legend
+
+FORMAT = "landcover-checkpoint-1"
+_KEY = "landcover"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a checkpoint says about itself: enough to build, feed and read the model."""
+
+    encoder: str
+    """smp encoder name; the architecture is smp's U-Net (Ronneberger et al. 2015)."""
+    decoder_channels: tuple[int, ...]
+    bands: tuple[str, ...]
+    """Common names of the input channels, in order."""
+    scale: float
+    """Reflectance = stored value x scale + offset."""
+    offset: float
+    mean: tuple[float, ...]
+    """Per band, reflectance subtracted before the model."""
+    std: tuple[float, ...]
+    """Per band, reflectance divided by after the mean is taken away."""
+    legend: Legend
+    """Class of each output channel, in order."""
+    tile: int
+    """Side of a square input tile, pixels; a multiple of 32."""
+    overlap: int
+    """Pixels shared by neighbouring tiles."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Where the weights come from: data, seeds, steps, accuracy."""
+
+    def __post_init__(self) -> None:
+        channels = len(self.bands)
+        if not channels or len(self.mean) != channels or len(self.std) != channels:
+            raise CheckpointError(
+                f"The model names {channels} bands but {len(self.mean)} means and "
+                f"{len(self.std)} standard deviations; it needs one of each for every band."
+            )
+        if min(self.std) <= 0 or self.scale <= 0:
+            raise CheckpointError("The model's scale and standard deviations must be above 0.")
+        if self.tile < 32 or self.tile % 32:
+            raise CheckpointError(f"The model's tile is {self.tile}; it must be a multiple of 32.")
+        if not 0 <= self.overlap <= self.tile // 2:
+            raise CheckpointError(
+                f"The model's overlap is {self.overlap}; it must be 0 to half of tile {self.tile}."
+            )
+
+    def to_json(self) -> str:
+        """The spec as a JSON object; inverse of `from_json`."""
+        fields = asdict(self) | {"legend": self.legend.to_records(), "format": FORMAT}
+        return json.dumps(fields, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "ModelSpec":
+        """Read what `to_json` wrote. Raises CheckpointError for anything else."""
+        try:
+            fields = json.loads(text)
+            if fields.pop("format") != FORMAT:
+                raise ValueError("another format version")
+            lists = ("decoder_channels", "bands", "mean", "std")
+            return cls(
+                **{
+                    **fields,
+                    **{name: tuple(fields[name]) for name in lists},
+                    "legend": Legend.from_records(fields["legend"]),
+                }
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, LegendError) as error:
+            raise CheckpointError(f"The model's description is not readable: {error}.") from error
+
+    def build(self) -> nn.Module:
+        """The untrained network: (n, bands, tile, tile) normalised float32 -> (n, classes, tile, tile) logits."""
+        network: nn.Module = smp.Unet(
+            encoder_name=self.encoder,
+            encoder_weights=None,
+            encoder_depth=len(self.decoder_channels),
+            decoder_channels=self.decoder_channels,
+            in_channels=len(self.bands),
+            classes=len(self.legend),
+        )
+        return network
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network, ready to predict (eval mode, float32), and its description."""
+
+    network: nn.Module
+    spec: ModelSpec
+    sha256: str
+    """Hash of the file, hexadecimal; names the weights in `run.json`."""
+
+
+def save_checkpoint(path: Path, network: nn.Module, spec: ModelSpec) -> None:
+    """Write weights (float16 where floating, which halves the file) and spec as safetensors."""
+    tensors = {
+        name: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
+        for name, value in network.state_dict().items()
+    }
+    save_file(tensors, path, metadata={_KEY: spec.to_json()})
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; nothing in the file is ever executed.
+
+    Raises CheckpointError for a missing file, one that is not safetensors (a pickle, say), one
+    without our description, or weights that do not fit the architecture.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            metadata = stream.metadata() or {}
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no iterator
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"No model at {path}; give the path of a .safetensors file."
+        ) from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a safetensors file ({error}); only that format is read, never a pickle."
+        ) from error
+    if _KEY not in metadata:
+        raise CheckpointError(
+            f"{path} has no '{_KEY}' description (bands, scaling, legend); save it with save_checkpoint."
+        )
+    try:
+        spec = ModelSpec.from_json(metadata[_KEY])
+        network = spec.build()
+        network.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+        )
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{path}: the weights do not fit their architecture: {reason}"
+        ) from error
+    return Checkpoint(network.eval(), spec, hashlib.sha256(path.read_bytes()).hexdigest())

@@ -1,0 +1,1 @@
+"""The verbs of a run: each opens files, calls landcover, and writes files."""

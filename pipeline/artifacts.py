@@ -1,0 +1,167 @@
+"""Files of a run: written whole or not at all, and made again only when their inputs change."""
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_PACKAGES = ("landcover", "pipeline")
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; rename it to `path` on success, remove it on failure.
+
+    Readers of `path` see the old file or the whole new one, never a part. The temporary name keeps
+    the ending, by which GDAL chooses a format.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        for leftover in path.parent.glob(f".partial-{os.getpid()}-{path.name}*"):
+            leftover.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all, keys in the order given."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint(*parts: Any) -> str:
+    """SHA-256 of values that JSON can write; equal values give equal fingerprints."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def code_version() -> str:
+    """Fingerprint of this program's own source, so that a changed program redoes its work."""
+    root = Path(__file__).parent.parent
+    sources = sorted(path for package in _PACKAGES for path in (root / package).rglob("*.[pj]*"))
+    return fingerprint([(path.name, file_hash(path)) for path in sources if path.suffix != ".pyc"])
+
+
+@dataclass
+class Ledger:
+    """The stages of a run and what each made; kept in `run.json`, saved after every stage."""
+
+    path: Path
+    report: Callable[[str], None] = print
+    """Called with one line of text when a stage starts, ends or is skipped."""
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.record and self.path.exists():
+            with contextlib.suppress(ValueError):  # an unreadable ledger means: do it all again
+                self.record = json.loads(self.path.read_text(encoding="utf-8"))
+
+    @property
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """Stage name -> {key, outputs, seconds, peak_memory_mb, details}."""
+        return self.record.setdefault("stages", {})  # type: ignore[no-any-return]
+
+    def save(self, **facts: Any) -> None:
+        """Merge facts into the record and write it."""
+        self.record |= facts
+        self.record["stages"] = self.record.pop("stages", {})  # facts first, stages last
+        write_json(self.path, self.record)
+
+    def stage(
+        self, name: str, inputs: Any, outputs: Sequence[Path], work: Callable[[], dict[str, Any]]
+    ) -> str:
+        """Do `work` unless its outputs are current; return the stage's key.
+
+        inputs: everything the outputs depend on, as JSON values (keys of earlier stages, settings,
+        hashes). An output that somebody changed since is set aside as `NAME.changed`, then remade.
+        """
+        key = fingerprint(name, inputs, code_version())
+        done = self.stages.get(name)
+        if done and done["key"] == key and all(_unchanged(p, done["outputs"]) for p in outputs):
+            self.report(f"{name}: current, skipped")
+            return key
+        if done:
+            self._set_aside(done["outputs"], outputs)
+        self.report(f"{name} ...")
+        started = time.perf_counter()
+        with peak_memory() as memory:
+            details = work()
+        seconds = time.perf_counter() - started
+        self.stages[name] = {
+            "key": key,
+            "outputs": {p.name: _stamp(p) for p in outputs},
+            "seconds": round(seconds, 3),
+            "peak_memory_mb": round(memory.megabytes),
+            "details": details,
+        }
+        self.save()
+        self.report(f"{name}: done in {seconds:.1f} s, peak memory {memory.megabytes:,.0f} MB")
+        return key
+
+    def _set_aside(self, stamps: dict[str, str], outputs: Sequence[Path]) -> None:
+        for path in outputs:
+            if path.exists() and path.name in stamps and not _unchanged(path, stamps):
+                kept = path.with_name(path.name + ".changed")
+                os.replace(path, kept)
+                self.report(f"{path.name} was changed since it was made: kept as {kept.name}")
+
+
+def _stamp(path: Path) -> str:
+    return file_hash(path)
+
+
+def _unchanged(path: Path, stamps: dict[str, str]) -> bool:
+    return path.is_file() and stamps.get(path.name) == _stamp(path)
+
+
+@dataclass
+class PeakMemory:
+    """Largest resident set seen so far."""
+
+    megabytes: float = 0.0
+
+
+@contextlib.contextmanager
+def peak_memory(interval: float = 0.05) -> Iterator[PeakMemory]:
+    """Sample this process's resident memory (MB) in a thread while the body runs."""
+    process, peak, stop = psutil.Process(), PeakMemory(), threading.Event()
+
+    def sample() -> None:
+        peak.megabytes = max(peak.megabytes, process.memory_info().rss / 1e6)
+
+    def watch() -> None:
+        while not stop.wait(interval):
+            sample()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    sample()
+    thread.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        thread.join()
+        sample()

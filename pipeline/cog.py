@@ -1,0 +1,93 @@
+"""Cloud-optimised GeoTIFFs, written row by row and renamed into place."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from numpy.typing import DTypeLike, NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp
+from rasterio.io import DatasetWriter
+from rasterio.windows import Window
+
+from landcover.errors import RasterError
+from pipeline.artifacts import atomic_path
+
+_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class CogProfile:
+    """What a raster of ours looks like, apart from its pixels. Nodata is always 0."""
+
+    dtype: DTypeLike
+    bands: Sequence[str]
+    """Band descriptions, in order."""
+    overviews: str = "average"
+    """Resampling of the overviews: 'mode' for classes, 'average' for measurements."""
+    colormap: Mapping[int, tuple[int, int, int, int]] | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Dataset metadata (TIFF tags)."""
+    scales: Sequence[float] | None = None
+    """Factor per band from stored value to physical unit."""
+    units: Sequence[str] | None = None
+
+
+class RowWriter:
+    """Takes bands x rows x columns blocks from the top of the raster to its bottom."""
+
+    def __init__(self, dataset: DatasetWriter) -> None:
+        self._dataset = dataset
+        self._row = 0
+
+    def write(self, block: NDArray[np.generic]) -> None:
+        """Append full-width rows; block is (bands, rows, cols)."""
+        rows = block.shape[1]
+        self._dataset.write(block, window=Window(0, self._row, self._dataset.width, rows))
+        self._row += rows
+
+
+@contextlib.contextmanager
+def open_cog(path: Path, grid: GeoBox, profile: CogProfile) -> Iterator[RowWriter]:
+    """Write a COG at `path`: rows go to a plain tiled file, which becomes the COG at the end.
+
+    Nothing appears at `path` unless the body succeeds. Raises RasterError where the disk fails.
+    """
+    rows, cols = grid.shape
+    with atomic_path(path) as partial:
+        plain = partial.with_name(partial.name + ".plain.tif")
+        try:
+            with rasterio.open(
+                plain, "w", driver="GTiff", width=cols, height=rows, count=len(profile.bands),
+                dtype=profile.dtype, crs=str(grid.crs), transform=grid.transform, nodata=0,
+                tiled=True, blockxsize=_BLOCK, blockysize=_BLOCK, compress="zstd", zstd_level=1,
+                interleave="band", BIGTIFF="IF_SAFER",
+            ) as dataset:  # fmt: skip
+                _describe(dataset, profile)
+                yield RowWriter(dataset)
+            rasterio.shutil.copy(
+                plain, partial, driver="COG", blocksize=_BLOCK, compress="zstd", level=9,
+                predictor="no" if profile.colormap else "yes", bigtiff="if_safer",
+                overview_resampling=profile.overviews, num_threads="all_cpus",
+            )  # fmt: skip
+        except rasterio.errors.RasterioError as error:
+            raise RasterError(f"{path} could not be written: {error}; is the disk full?") from error
+
+
+def _describe(dataset: DatasetWriter, profile: CogProfile) -> None:
+    for number, name in enumerate(profile.bands, start=1):
+        dataset.set_band_description(number, name)
+    if profile.colormap:
+        dataset.write_colormap(1, profile.colormap)
+        dataset.colorinterp = (ColorInterp.palette,)
+    else:
+        dataset.colorinterp = (ColorInterp.gray,) * len(profile.bands)
+    if profile.scales:
+        dataset.scales = tuple(profile.scales)
+    if profile.units:
+        dataset.units = tuple(profile.units)
+    dataset.update_tags(AREA_OR_POINT="Area", **profile.tags)

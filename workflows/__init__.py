@@ -1,0 +1,1 @@
+"""When and where the verbs run: scheduled jobs over many regions."""
