@@ -53,8 +53,7 @@ def common_name(asset_key: str, asset: Mapping[str, Any]) -> str | None:
     bands = asset.get("bands") or asset.get("eo:bands") or []
     if len(bands) != 1:
         return None
-    band = bands[0]
-    return band.get("eo:common_name") or band.get("common_name") or band.get("name")
+    return _band_name(bands[0])
 
 
 def band_assets(assets: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, int]]:
@@ -68,9 +67,13 @@ def band_assets(assets: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str,
         bands = asset.get("bands") or asset.get("eo:bands") or []
         if len(bands) > 1 and not _ROLES_NOT_DATA & set(asset.get("roles") or ()):
             for number, band in enumerate(bands, start=1):
-                name = band.get("eo:common_name") or band.get("common_name") or band.get("name")
-                if name:
+                if name := _band_name(band):
                     found.setdefault(name, (key, number))
         elif name := common_name(key, asset):
             found.setdefault(name, (key, 1))
     return found
+
+
+def _band_name(band: Mapping[str, Any]) -> str | None:
+    name = band.get("eo:common_name") or band.get("common_name") or band.get("name")
+    return str(name) if name else None

@@ -1,19 +1,23 @@
-"""Segmentation models and their checkpoints: one safetensors file that says all a mapper needs."""
+"""Segmentation models and their checkpoints: one safetensors file that says all a mapper needs.
 
+torch is imported only where weights are touched, so that reading a description takes no seconds.
+"""
+
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import segmentation_models_pytorch as smp
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import nn
 
 from landcover.errors import CheckpointError, LegendError
 from landcover.legend import Legend
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FORMAT = "landcover-checkpoint-1"
 _KEY = "landcover"
@@ -70,10 +74,9 @@ class ModelSpec:
         """Read what `to_json` wrote. Raises CheckpointError for anything else."""
         try:
             fields = json.loads(text)
-            if fields.pop("format") != FORMAT:
-                raise ValueError("another format version")
+            found = fields.pop("format")
             lists = ("decoder_channels", "bands", "mean", "std")
-            return cls(
+            spec = cls(
                 **{
                     **fields,
                     **{name: tuple(fields[name]) for name in lists},
@@ -81,10 +84,18 @@ class ModelSpec:
                 }
             )
         except (ValueError, KeyError, TypeError, AttributeError, LegendError) as error:
-            raise CheckpointError(f"The model's description is not readable: {error}.") from error
+            raise CheckpointError(f"The model's description is not readable: {error!r}.") from error
+        if found != FORMAT:
+            raise CheckpointError(f"The model's format is '{found}'; this program reads {FORMAT}.")
+        return spec
 
-    def build(self) -> nn.Module:
-        """The untrained network: (n, bands, tile, tile) normalised float32 -> (n, classes, tile, tile) logits."""
+    def build(self) -> "nn.Module":
+        """Build the untrained network.
+
+        It takes (n, bands, rows, cols) normalised float32 and gives (n, classes, rows, cols) logits.
+        """
+        import segmentation_models_pytorch as smp
+
         network: nn.Module = smp.Unet(
             encoder_name=self.encoder,
             encoder_weights=None,
@@ -100,14 +111,16 @@ class ModelSpec:
 class Checkpoint:
     """A trained network, ready to predict (eval mode, float32), and its description."""
 
-    network: nn.Module
+    network: "nn.Module"
     spec: ModelSpec
     sha256: str
     """Hash of the file, hexadecimal; names the weights in `run.json`."""
 
 
-def save_checkpoint(path: Path, network: nn.Module, spec: ModelSpec) -> None:
+def save_checkpoint(path: Path, network: "nn.Module", spec: ModelSpec) -> None:
     """Write weights (float16 where floating, which halves the file) and spec as safetensors."""
+    from safetensors.torch import save_file
+
     tensors = {
         name: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
         for name, value in network.state_dict().items()
@@ -115,39 +128,55 @@ def save_checkpoint(path: Path, network: nn.Module, spec: ModelSpec) -> None:
     save_file(tensors, path, metadata={_KEY: spec.to_json()})
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint; nothing in the file is ever executed.
+def read_spec(path: Path) -> ModelSpec:
+    """Read what a checkpoint says about itself, without its weights.
 
-    Raises CheckpointError for a missing file, one that is not safetensors (a pickle, say), one
-    without our description, or weights that do not fit the architecture.
+    Raises CheckpointError for a missing file, one that is not safetensors (a pickle, say), or one
+    without our description.
     """
-    try:
-        with safe_open(path, framework="pt") as stream:
-            metadata = stream.metadata() or {}
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no iterator
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"No model at {path}; give the path of a .safetensors file."
-        ) from error
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is not a safetensors file ({error}); only that format is read, never a pickle."
-        ) from error
+    with _open(path, "numpy") as stream:
+        metadata = stream.metadata() or {}
     if _KEY not in metadata:
         raise CheckpointError(
             f"{path} has no '{_KEY}' description (bands, scaling, legend); save it with save_checkpoint."
         )
     try:
-        spec = ModelSpec.from_json(metadata[_KEY])
+        return ModelSpec.from_json(metadata[_KEY])
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; nothing in the file is ever executed.
+
+    Raises CheckpointError as `read_spec` does, and where the weights do not fit the architecture.
+    """
+    spec = read_spec(path)
+    with _open(path, "pt") as stream:
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no iterator
+    try:
         network = spec.build()
         network.load_state_dict(
             {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
         )
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"{path}: the weights do not fit their architecture: {reason}"
         ) from error
     return Checkpoint(network.eval(), spec, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+@contextlib.contextmanager
+def _open(path: Path, framework: str) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework=framework) as stream:
+            yield stream
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"There is no model {path}; give the path of a .safetensors file."
+        ) from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a safetensors file ({error}); only that format is read, never a pickle."
+        ) from error

@@ -14,6 +14,9 @@ from typing import Any
 
 import psutil
 
+Report = Callable[[str], None]
+"""Takes one line of text for the person who waits, or for the log."""
+
 _PACKAGES = ("landcover", "pipeline")
 
 
@@ -28,10 +31,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         yield partial
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         for leftover in path.parent.glob(f".partial-{os.getpid()}-{path.name}*"):
             leftover.unlink(missing_ok=True)
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what a killed run left under temporary names."""
+    for leftover in folder.glob(".partial-*"):
+        leftover.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -70,7 +79,7 @@ class Ledger:
     """The stages of a run and what each made; kept in `run.json`, saved after every stage."""
 
     path: Path
-    report: Callable[[str], None] = print
+    report: Report = print
     """Called with one line of text when a stage starts, ends or is skipped."""
     record: dict[str, Any] = field(default_factory=dict)
 
@@ -92,17 +101,16 @@ class Ledger:
 
     def stage(
         self, name: str, inputs: Any, outputs: Sequence[Path], work: Callable[[], dict[str, Any]]
-    ) -> str:
-        """Do `work` unless its outputs are current; return the stage's key.
+    ) -> dict[str, str]:
+        """Do `work` unless its outputs are current; return the hash of each output by file name.
 
-        inputs: everything the outputs depend on, as JSON values (keys of earlier stages, settings,
-        hashes). An output that somebody changed since is set aside as `NAME.changed`, then remade.
+        inputs: everything the outputs depend on, as JSON values (settings, hashes of files read). An output that somebody changed since is set aside as `NAME.changed`, then remade.
         """
         key = fingerprint(name, inputs, code_version())
         done = self.stages.get(name)
         if done and done["key"] == key and all(_unchanged(p, done["outputs"]) for p in outputs):
             self.report(f"{name}: current, skipped")
-            return key
+            return dict(done["outputs"])
         if done:
             self._set_aside(done["outputs"], outputs)
         self.report(f"{name} ...")
@@ -110,31 +118,28 @@ class Ledger:
         with peak_memory() as memory:
             details = work()
         seconds = time.perf_counter() - started
+        hashes = {path.name: file_hash(path) for path in outputs}
         self.stages[name] = {
             "key": key,
-            "outputs": {p.name: _stamp(p) for p in outputs},
+            "outputs": hashes,
             "seconds": round(seconds, 3),
             "peak_memory_mb": round(memory.megabytes),
             "details": details,
         }
         self.save()
         self.report(f"{name}: done in {seconds:.1f} s, peak memory {memory.megabytes:,.0f} MB")
-        return key
+        return hashes
 
     def _set_aside(self, stamps: dict[str, str], outputs: Sequence[Path]) -> None:
         for path in outputs:
             if path.exists() and path.name in stamps and not _unchanged(path, stamps):
                 kept = path.with_name(path.name + ".changed")
-                os.replace(path, kept)
+                path.replace(kept)
                 self.report(f"{path.name} was changed since it was made: kept as {kept.name}")
 
 
-def _stamp(path: Path) -> str:
-    return file_hash(path)
-
-
 def _unchanged(path: Path, stamps: dict[str, str]) -> bool:
-    return path.is_file() and stamps.get(path.name) == _stamp(path)
+    return path.is_file() and stamps.get(path.name) == file_hash(path)
 
 
 @dataclass

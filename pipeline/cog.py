@@ -1,6 +1,7 @@
 """Cloud-optimised GeoTIFFs, written row by row and renamed into place."""
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +12,11 @@ import rasterio.shutil
 from numpy.typing import DTypeLike, NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp
-from rasterio.io import DatasetWriter
+from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.windows import Window
 
-from landcover.errors import RasterError
+from landcover.errors import LegendError, RasterError
+from landcover.legend import Legend
 from pipeline.artifacts import atomic_path
 
 _BLOCK = 512
@@ -91,3 +93,40 @@ def _describe(dataset: DatasetWriter, profile: CogProfile) -> None:
     if profile.units:
         dataset.units = tuple(profile.units)
     dataset.update_tags(AREA_OR_POINT="Area", **profile.tags)
+
+
+def read_legend(dataset: DatasetReader) -> Legend:
+    """Legend of an open class raster, from its tag `LEGEND`.
+
+    Raises LegendError where the tag is missing or cannot be understood.
+    """
+    try:
+        return Legend.from_records(json.loads(dataset.tags()["LEGEND"]))
+    except KeyError as error:
+        raise LegendError(
+            f"{dataset.name} has no legend (TIFF tag LEGEND); give a class raster made by segment."
+        ) from error
+    except (LegendError, ValueError, TypeError) as error:
+        raise LegendError(f"{dataset.name}: the legend cannot be read: {error}") from error
+
+
+def open_raster(path: Path) -> DatasetReader:
+    """Open a raster of a run; RasterError where it is missing or is no raster."""
+    if not path.is_file():
+        raise RasterError(f"{path.parent} has no {path.name}; run the stage that makes it first.")
+    try:
+        return rasterio.open(path)
+    except rasterio.errors.RasterioError as error:
+        raise unreadable(path, error) from error
+
+
+def raster_grid(dataset: DatasetReader) -> GeoBox:
+    """Grid of an open raster; RasterError where it has no CRS."""
+    if dataset.crs is None:
+        raise RasterError(f"{dataset.name} has no CRS; assign the right one, e.g. by gdal_edit.")
+    return GeoBox.from_rio(dataset)
+
+
+def unreadable(path: Path | str, error: Exception) -> RasterError:
+    """The error for a raster of a run that opens or reads badly."""
+    return RasterError(f"{path} cannot be read: {error}; delete it and run its stage again.")

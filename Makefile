@@ -1,0 +1,60 @@
+# Two commands do everything: `make run` and `make test`. Each sets up .venv first if it is missing.
+PYTHON ?= python3
+OUT    ?= outputs
+BIN    := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test check format bench bench-segment weights lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@echo
+	@echo "  make run REGION=nantes PERIOD=2024-06-01/2024-08-31 [CATALOG=URL|index.parquet] [MODEL=x.safetensors] [OUT=outputs]"
+	@echo "  REGION is a name under regions/, a YAML, GeoJSON, GeoPackage or shapefile, or W,S,E,N in degrees."
+
+setup: .venv/.ready ## Build .venv from requirements.lock (about 2 minutes, 7 GB)
+
+.venv/.ready: requirements.lock pyproject.toml
+	@echo "Setting up .venv from requirements.lock (about 2 minutes, 7 GB) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+ifdef REGION
+run: setup ## Map a region: REGION=... [PERIOD=] [CATALOG=] [MODEL=] [OUT=]; without REGION, the demo
+	@$(BIN)/landcover run --out "$(OUT)" $(if $(PERIOD),--period "$(PERIOD)") \
+		$(if $(CATALOG),--catalog "$(CATALOG)") $(if $(MODEL),--model "$(MODEL)") -- "$(REGION)"
+else
+run: demo
+endif
+
+demo: setup ## Simulate a region with known truth, map it, report the accuracy
+	@$(BIN)/landcover demo --out "$(OUT)" $(if $(MODEL),--model "$(MODEL)")
+
+test: setup ## Run the tests
+	@$(BIN)/python -m pytest
+
+check: setup ## Lint, formatting, types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: setup ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: bench-segment ## Run all benchmarks
+
+bench-segment: setup ## Speed of the segmentation engine against the bare model
+	@$(BIN)/python tests/benchmarks/bench_segment.py
+
+weights: setup ## Train the shipped demo weights again (about 40 minutes on 2 cores)
+	@$(BIN)/python -m pipeline.train_demo --out pipeline/weights/demo.safetensors
+
+lock: ## Resolve requirements.lock again from pyproject.toml (needs uv)
+	uv pip compile --universal --python-version 3.11 --all-extras --no-annotate --no-emit-package gdal \
+		--custom-compile-command "make lock" pyproject.toml --output-file requirements.lock
+
+clean: ## Remove .venv, outputs and caches
+	rm -rf .venv outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis

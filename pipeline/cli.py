@@ -1,0 +1,369 @@
+"""The command line: each command parses, calls one verb, and prints what it made."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from landcover import __version__
+from landcover.errors import LandcoverError
+
+app = typer.Typer(
+    name="landcover",
+    help="Map land cover from satellite and drone images: region in, GeoPackage with hectares out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RegionArg = Annotated[
+    str,
+    typer.Argument(
+        metavar="REGION",
+        help="A name under regions/, a YAML, GeoJSON, GeoPackage or shapefile, or W,S,E,N in degrees.",
+    ),
+]
+Period = Annotated[
+    str | None,
+    typer.Option(
+        help="Days from which scenes are taken, both included. (default: the region's, else the last full summer there)",
+        metavar="YYYY-MM-DD/YYYY-MM-DD",
+    ),
+]
+Catalog = Annotated[
+    str | None,
+    typer.Option(
+        help="STAC API address, or an index made by `landcover index` (.parquet, .ndjson). (default: the region's, else Earth Search v1)"
+    ),
+]
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        help="Checkpoint (.safetensors). (default: the region's, else the shipped demo weights)"
+    ),
+]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", help="Folder under which REGION/PERIOD/ is made.")
+]
+Batch = Annotated[
+    int, typer.Option(min=1, help="Tiles predicted at a time; changes speed, never the map.")
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")]
+
+
+def main() -> None:
+    """Run the command line; errors meant for the user are one sentence and exit code 1."""
+    try:
+        app()
+    except LandcoverError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or 'A file'}: {error.strerror or error}.")
+
+
+def _fail(message: str) -> None:
+    typer.secho(f"error: {message}", fg="red", err=True)
+    sys.exit(1)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"landcover {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and stop."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    region: RegionArg,
+    period: Period = None,
+    catalog: Catalog = None,
+    model: Model = None,
+    out: Out = Path("outputs"),
+    batch: Batch = 4,
+    device: Device = "auto",
+    refresh: Annotated[bool, typer.Option(help="Ask the catalogue again for scenes.")] = False,
+) -> None:
+    """Do everything: search, composite, segment, vectorize, summarize, publish."""
+    from pipeline.job import plan_job
+    from pipeline.region import load_region
+
+    options: dict[str, Any] = {"batch": batch, "device": device, "refresh": refresh}
+    _run(
+        plan_job(
+            load_region(region), output=out, period=period, catalog=catalog, model=model, **options
+        )
+    )
+
+
+@app.command()
+def demo(
+    out: Out = Path("outputs"),
+    seed: Annotated[
+        int, typer.Option(help="Which simulated landscape; the weights never saw seed 1.")
+    ] = 1,
+    size: Annotated[
+        int, typer.Option(min=256, help="Side of the landscape in pixels of 10 m.")
+    ] = 1536,
+    model: Model = None,
+    batch: Batch = 4,
+    device: Device = "auto",
+) -> None:
+    """Simulate a region with known truth, map it, and report the accuracy."""
+    from pipeline.demo import make_demo
+    from pipeline.job import plan_job
+    from pipeline.region import load_region
+
+    made = make_demo(out / f"demo-scenes-{seed}-{size}", seed=seed, size=size)
+    region = load_region(str(made.region)).model_copy(update={"name": "demo"})
+    _run(
+        plan_job(
+            region,
+            output=out,
+            period=made.period,
+            catalog=str(made.catalog),
+            model=model,
+            truth=made.truth,
+            batch=batch,
+            device=device,
+        )
+    )
+
+
+def _run(job: Any) -> None:
+    from rich.console import Console
+
+    from pipeline.accuracy import accuracy_table
+    from pipeline.progress import show_progress
+    from pipeline.run import run
+    from pipeline.summarize import area_table
+
+    console = Console()
+    console.print(
+        f"{job.region.name}, {job.period}, scenes from {job.catalog}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    with show_progress(console) as progress:
+        record = run(job, announce=progress.announce, report=progress.report)
+    console.print(area_table(record["stages"]["summarize"]["details"]))
+    if job.truth:
+        console.print(accuracy_table(record["stages"]["assess"]["details"]))
+    console.print(
+        f"Map: {job.folder / 'landcover.gpkg'} (open it in QGIS)\nReport: {job.folder / 'report.html'}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _verb(work: Callable[..., dict[str, Any]], **arguments: Any) -> dict[str, Any]:
+    """Call one verb with progress shown."""
+    from rich.console import Console
+
+    from pipeline.progress import show_progress
+
+    with show_progress(Console()) as progress:
+        return work(**arguments, report=progress.report)
+
+
+@app.command()
+def search(
+    region: RegionArg,
+    period: Period = None,
+    catalog: Catalog = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The frozen scene list.")] = Path(
+        "items.json"
+    ),
+) -> None:
+    """Find the scenes of a region and period, and freeze the list."""
+    from pipeline.job import plan_job
+    from pipeline.region import load_region
+    from pipeline.search import search
+
+    job = plan_job(load_region(region), output=output, period=period, catalog=catalog)
+    details = _verb(
+        search,
+        catalog=job.catalog,
+        footprint=job.region.footprint,
+        period=job.period,
+        region=job.region.name,
+        output=output,
+        collections=job.region.collections,
+        max_cloud_cover=job.max_cloud_cover,
+    )
+    typer.echo(f"{details['scenes']} scenes, {details['dates']} dates: {output}")
+
+
+@app.command()
+def composite(
+    items: Annotated[Path, typer.Argument(help="Scene list from `landcover search`.")],
+    region: RegionArg,
+    bands: Annotated[
+        str, typer.Option(help="Common names of the bands, with commas.")
+    ] = "blue,green,red,nir,swir16,swir22",
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="Reflectance x 10000 per band, and the number of observations."
+        ),
+    ] = Path("composite.tif"),
+) -> None:
+    """Make one cloud-free image of the scenes: the median of clear observations."""
+    from landcover.grid import output_grid
+    from pipeline.composite import composite
+    from pipeline.region import load_region
+
+    place = load_region(region)
+    _verb(
+        composite,
+        items=items,
+        grid=output_grid(place.footprint, place.resolution, place.crs),
+        footprint=place.footprint,
+        bands=tuple(bands.split(",")),
+        output=output,
+    )
+    typer.echo(f"composite: {output}")
+
+
+@app.command()
+def segment(
+    image: Annotated[Path, typer.Argument(help="GeoTIFF whose band names are the model's.")],
+    model: Model = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Class raster.")] = Path(
+        "classes.tif"
+    ),
+    confidence: Annotated[Path, typer.Option(help="Confidence raster, percent.")] = Path(
+        "confidence.tif"
+    ),
+    batch: Batch = 4,
+    band_rows: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rows per unit of work; never changes the map (default: all)."),
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Label every pixel of an image, in overlapping tiles blended without seams."""
+    from pipeline.job import DEFAULT_MODEL
+    from pipeline.segment import segment
+
+    _verb(
+        segment,
+        image=image,
+        model=model or DEFAULT_MODEL,
+        classes=output,
+        confidence=confidence,
+        batch=batch,
+        band_rows=band_rows,
+        device=device,
+    )
+    typer.echo(f"classes: {output}, confidence: {confidence}")
+
+
+@app.command()
+def vectorize(
+    classes: Annotated[Path, typer.Argument(help="Class raster from `landcover segment`.")],
+    confidence: Annotated[Path | None, typer.Option(help="Confidence raster, percent.")] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="GeoPackage, styled for QGIS.")
+    ] = Path("landcover.gpkg"),
+) -> None:
+    """Turn a class raster into one valid coverage of polygons with hectares."""
+    from pipeline.vectorize import vectorize
+
+    details = vectorize(classes=classes, confidence=confidence, output=output)
+    typer.echo(f"{details['polygons']:,} polygons: {output}")
+
+
+@app.command()
+def summarize(
+    classes: Annotated[Path, typer.Argument(help="Class raster from `landcover segment`.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Table of hectares and shares.")
+    ] = Path("areas.csv"),
+) -> None:
+    """Sum the hectares of each class, true on the ellipsoid."""
+    from rich.console import Console
+
+    from pipeline.summarize import area_table, summarize
+
+    Console().print(area_table(summarize(classes=classes, output=output)))
+
+
+@app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run: OUT/REGION/PERIOD.")],
+) -> None:
+    """Write the STAC item and the report of a finished run again."""
+    import json
+
+    from landcover.errors import SettingsError
+    from pipeline.publish import publish
+
+    path = folder / "run.json"
+    if not path.is_file():
+        raise SettingsError(f"{folder} has no run.json; give the folder of a finished run.")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    accuracy = record.get("stages", {}).get("assess", {}).get("details")
+    publish(folder=folder, run=record | {"accuracy": accuracy})
+    typer.echo(f"report: {folder / 'report.html'}")
+
+
+@app.command()
+def index(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of GeoTIFFs, looked through with its subfolders.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="The index: .parquet (stac-geoparquet) or .ndjson."),
+    ] = Path("index.parquet"),
+    datetimes: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV with the columns path (pattern) and datetime; overrides what files say."
+        ),
+    ] = None,
+    skip_bad: Annotated[
+        bool,
+        typer.Option(help="Leave out files that cannot be used and list them beside the index."),
+    ] = False,
+) -> None:
+    """Make a catalogue of your own images, to be used as --catalog."""
+    from pipeline.index import index_folder
+
+    details = _verb(
+        index_folder, folder=folder, output=output, datetimes=datetimes, skip_bad=skip_bad
+    )
+    typer.echo(f"{details['items']} scenes: {output}")
+
+
+@app.command()
+def doctor() -> None:
+    """Check that this machine has what a run needs, and say what to do where it has not."""
+    from rich.console import Console
+
+    from pipeline.doctor import checks, doctor_table
+
+    results = checks()
+    Console().print(doctor_table(results))
+    if not all(result.good for result in results if result.needed):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

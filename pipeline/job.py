@@ -1,0 +1,106 @@
+"""One run, fully resolved: a region, a period, a catalogue, a model, a folder."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from landcover.errors import CheckpointError
+from landcover.period import Period
+from pipeline.region import Region
+
+DEFAULT_CATALOG = "https://earth-search.aws.element84.com/v1"
+"""Searched for regions that name no catalogue: Earth Search v1."""
+DEFAULT_MODEL = Path(__file__).parent / "weights" / "demo.safetensors"
+"""The shipped demo weights, trained on simulated scenes only."""
+DEFAULT_CLOUD_COVER = 60.0
+"""Scenes cloudier than this are left out unless the region says otherwise, percent."""
+
+
+class Job(BaseModel):
+    """Everything that decides what a run makes; read once at the edge, then only passed on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    region: Region
+    period: Period
+    catalog: str
+    """STAC API address, or a local index (.parquet, .ndjson)."""
+    model: Path
+    """Checkpoint, .safetensors."""
+    output: Path
+    """Folder under which REGION/PERIOD/ is made."""
+    batch: int = Field(default=4, ge=1)
+    """Tiles predicted at a time; changes speed, never the map."""
+    device: str = "auto"
+    """'cpu', 'cuda', or 'auto' for cuda where there is one."""
+    refresh: bool = False
+    """Ask the catalogue again even if the frozen scene list is current."""
+    truth: Path | None = None
+    """Class raster of known truth, to report accuracy against (the demo has one)."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the artefacts go."""
+        return self.output / self.region.name / self.period.folder
+
+    @property
+    def max_cloud_cover(self) -> float:
+        """Scenes cloudier than this are left out, percent."""
+        chosen = self.region.max_cloud_cover
+        return DEFAULT_CLOUD_COVER if chosen is None else chosen
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as JSON values, for `run.json`."""
+        return {
+            "period": str(self.period),
+            "catalog": self.catalog,
+            "collections": self.region.collections,
+            "max_cloud_cover_percent": self.max_cloud_cover,
+            "model": str(self.model),
+            "crs": self.region.crs,
+            "resolution": self.region.resolution,
+            "batch": self.batch,
+            "device": self.device,
+        }
+
+
+def plan_job(
+    region: Region,
+    *,
+    output: Path,
+    period: str | None = None,
+    catalog: str | None = None,
+    model: Path | None = None,
+    today: date | None = None,
+    **options: Any,
+) -> Job:
+    """Fill in what the user left open: the command line wins over the region file, then defaults.
+
+    today: for the default period; the current UTC date if not given.
+    Raises SettingsError for a period that is not one, CheckpointError for a model that is not there.
+    """
+    chosen = model or region.model or DEFAULT_MODEL
+    if not chosen.is_file():
+        raise CheckpointError(f"There is no model {chosen}; give the path of a .safetensors file.")
+    today = today or datetime.now(UTC).date()
+    return Job(
+        region=region,
+        period=Period.parse(period) if period else region.period or last_summer(region, today),
+        catalog=catalog or region.catalog or DEFAULT_CATALOG,
+        model=chosen,
+        output=output,
+        **options,
+    )
+
+
+def last_summer(region: Region, today: date) -> Period:
+    """The latest complete summer of the region's hemisphere: June-August, or December-February."""
+    north = region.footprint.centroid.y >= 0
+    for year in range(today.year, today.year - 2, -1):
+        end = date(year, 8, 31) if north else date(year, 2, 28)
+        if end < today:
+            break
+    start = date(year, 6, 1) if north else date(year - 1, 12, 1)
+    return Period(start, end)

@@ -1,0 +1,216 @@
+"""A region: where to map, and what is special there. Read from a name, a file or four numbers."""
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyogrio
+import pyogrio.errors
+import shapely
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pyproj import CRS
+from shapely.geometry import box, mapping, shape
+from shapely.geometry.base import BaseGeometry
+
+from landcover.errors import LandcoverError, RegionError
+from landcover.period import Period
+
+REGIONS = Path("regions")
+"""Folder in which `landcover run NAME` looks for NAME.yml."""
+
+_BBOX = re.compile(r"\s*[-+\d.eE]+(\s*,\s*[-+\d.eE]+){3}\s*")
+
+
+def _read_period(value: Any) -> Any:
+    return Period.parse(value) if isinstance(value, str) else value
+
+
+class Region(BaseModel):
+    """Where to map, and the settings that belong to the place. Fields left out take the run's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
+    """Names the output folder: letters, digits, dot, dash, underscore."""
+    footprint: BaseGeometry
+    """Polygons, EPSG:4326, longitude first."""
+    period: Annotated[Period | None, BeforeValidator(_read_period)] = None
+    """Days from which scenes are taken."""
+    catalog: str | None = None
+    """STAC API address, or a local index (.parquet, .ndjson)."""
+    collections: tuple[str, ...] | None = None
+    """STAC collections to search."""
+    max_cloud_cover: float | None = Field(default=None, ge=0, le=100)
+    """Scenes cloudier than this are left out, percent."""
+    model: Path | None = None
+    """Checkpoint, .safetensors."""
+    crs: str | None = None
+    """CRS of the output; the UTM zone of the footprint when left out."""
+    resolution: float = Field(default=10.0, gt=0)
+    """Pixel size of the output in units of its CRS, metres for UTM."""
+
+    @property
+    def geojson(self) -> dict[str, Any]:
+        """The footprint as a GeoJSON geometry."""
+        return dict(mapping(self.footprint))
+
+
+def load_region(text: str) -> Region:
+    """Find the region that a user means.
+
+    text: a name under `regions/`, a YAML file, a GeoJSON / GeoPackage / shapefile, or `W,S,E,N` in
+    degrees. Raises RegionError with the reason where it cannot be used.
+    """
+    if _BBOX.fullmatch(text):
+        west, south, east, north = (float(part) for part in text.split(","))
+        name = "bbox_" + "_".join(f"{value:g}" for value in (west, south, east, north))
+        return Region(name=name, footprint=bbox_footprint(west, south, east, north))
+    path = Path(text)
+    if not path.exists() and not path.suffix:
+        path = REGIONS / f"{text}.yml"
+        if not path.exists():
+            known = ", ".join(sorted(p.stem for p in REGIONS.glob("*.yml"))) or "none"
+            raise RegionError(
+                f"There is no region '{text}': regions/ holds {known}; give one of these, a file, "
+                "or W,S,E,N in degrees."
+            )
+    if not path.exists():
+        raise RegionError(f"There is no region file {path}; check the path.")
+    if path.suffix.lower() in {".yml", ".yaml"}:
+        return _from_yaml(path)
+    return Region(name=_slug(path.stem), footprint=read_footprint(path))
+
+
+def bbox_footprint(west: float, south: float, east: float, north: float) -> BaseGeometry:
+    """Rectangle in degrees. Raises RegionError where the corners are out of order or range."""
+    numbers = f"{west:g},{south:g},{east:g},{north:g}"
+    if not all(map(math.isfinite, (west, south, east, north))):
+        raise RegionError(f"The box {numbers} has a number that is not finite.")
+    _check_range((west, south, east, north), f"The box {numbers}")
+    if west >= east or south >= north:
+        raise RegionError(
+            f"The box {numbers} is empty: write it W,S,E,N in degrees with W < E and S < N "
+            "(split a box that crosses the 180 degree meridian)."
+        )
+    return box(west, south, east, north)
+
+
+def read_footprint(path: Path) -> BaseGeometry:
+    """The union of all polygons in a vector file, in EPSG:4326.
+
+    Raises RegionError for a file that is not a vector file, without CRS, with several layers,
+    without polygons, or with an invalid or misplaced geometry.
+    """
+    try:
+        layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
+        if len(layers) > 1:
+            raise RegionError(
+                f"{path} has {len(layers)} layers ({', '.join(layers)}); save the one you mean "
+                "as a file of its own."
+            )
+        frame = pyogrio.read_dataframe(path, layer=layers[0] if layers else 0, force_2d=True)
+    except pyogrio.errors.DataSourceError as error:
+        raise RegionError(f"{path} cannot be read as a vector file: {error}.") from error
+    except pyogrio.errors.DataLayerError as error:
+        raise RegionError(f"{path} cannot be read as a vector file: {error}.") from error
+    geometries = getattr(frame, "geometry", None) if hasattr(frame, "crs") else None
+    if geometries is None or geometries.is_empty.all() or geometries.isna().all():
+        raise RegionError(f"{path} holds no geometry; it needs at least one polygon.")
+    if frame.crs is None:
+        raise RegionError(
+            f"{path} has no coordinate reference system; set it (in QGIS: Layer, Set CRS) and save again."
+        )
+    for number, geometry in enumerate(geometries.dropna(), start=1):
+        _check_polygon(geometry, f"{path}, feature {number}")
+    if CRS(frame.crs).is_geographic:
+        _check_range(geometries.total_bounds, str(path))
+    union: BaseGeometry = geometries.to_crs("EPSG:4326").union_all()
+    _check_range(union.bounds, str(path))
+    return union
+
+
+def _check_polygon(geometry: BaseGeometry, where: str) -> None:
+    if geometry.geom_type not in {"Polygon", "MultiPolygon"}:
+        raise RegionError(
+            f"{where} is a {geometry.geom_type}; a region is made of polygons (buffer it first)."
+        )
+    if not geometry.is_valid:
+        raise RegionError(
+            f"{where} crosses itself: {shapely.is_valid_reason(geometry)}; "
+            "repair it (in QGIS: Fix geometries) and try again."
+        )
+    if geometry.area == 0:
+        raise RegionError(f"{where} has no area; draw a polygon around the region.")
+
+
+def _check_range(bounds: tuple[float, float, float, float], where: str) -> None:
+    west, south, east, north = bounds
+    if not all(map(math.isfinite, bounds)):
+        raise RegionError(f"{where} has coordinates that are not on the Earth.")
+    if (south < -90 or north > 90) and max(abs(west), abs(east)) <= 90:
+        raise RegionError(
+            f"{where} reaches latitude {max(north, -south, key=abs):g}: longitude and latitude "
+            "are swapped; longitude comes first."
+        )
+    if south < -90 or north > 90 or west < -180 or east > 180:
+        raise RegionError(
+            f"{where} spans longitude {west:g} to {east:g} and latitude {south:g} to {north:g}; "
+            "degrees run from -180 to 180 and -90 to 90 (is the CRS right?)."
+        )
+
+
+def _from_yaml(path: Path) -> Region:
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RegionError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(fields, dict) or "footprint" not in fields:
+        raise RegionError(f"{path} has no 'footprint'; see regions/ for an example.")
+    fields = {"name": _slug(path.stem)} | fields
+    fields["footprint"] = _footprint_field(fields["footprint"], path)
+    for key in ("model", "catalog"):
+        fields[key] = _beside(path, fields.get(key))
+    try:
+        return Region.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RegionError(
+            f"{path}: '{where}': {first['msg']} (found {first['input']!r})."
+        ) from error
+    except LandcoverError as error:
+        raise RegionError(f"{path}: {error}") from error
+
+
+def _footprint_field(value: Any, path: Path) -> BaseGeometry:
+    """A box [W, S, E, N], the path of a vector file beside the YAML, or a GeoJSON geometry."""
+    try:
+        match value:
+            case [west, south, east, north]:
+                return bbox_footprint(float(west), float(south), float(east), float(north))
+            case str():
+                return read_footprint(path.parent / value)
+            case {"type": _, "coordinates": _}:
+                geometry = shape(value)
+                _check_polygon(geometry, str(path))
+                _check_range(geometry.bounds, str(path))
+                return geometry
+    except (TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
+        raise RegionError(f"{path}: the footprint cannot be read: {error}.") from error
+    raise RegionError(
+        f"{path}: the footprint is {value!r}; write [W, S, E, N] in degrees, a file name, or a "
+        "GeoJSON geometry."
+    )
+
+
+def _beside(path: Path, value: Any) -> Any:
+    """A relative file named in a region file is meant relative to that file."""
+    if isinstance(value, str) and "://" not in value and (path.parent / value).exists():
+        return str(path.parent / value)
+    return value
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("._-") or "region"

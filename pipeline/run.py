@@ -1,0 +1,201 @@
+"""The whole road, from a region to a published map. Read this first."""
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from landcover.models import read_spec
+from pipeline.artifacts import Ledger, Report, file_hash, remove_partials, write_json
+from pipeline.job import Job
+
+_RECORDED = ("numpy", "pyogrio", "rasterio", "segmentation-models-pytorch", "shapely", "torch")
+Work = Callable[[], dict[str, Any]]
+
+
+def run(job: Job, *, announce: Report = print, report: Report = print) -> dict[str, Any]:
+    """Make a map of a region and period; return the content of its run.json.
+
+    announce: takes one line when a stage starts or ends; report: takes progress within a stage.
+    A stage whose inputs have not changed is skipped. Raises LandcoverError with the reason where a
+    stage cannot do its work; what earlier stages made stays.
+    """
+    at, ledger = job.folder, _open(job, announce)
+    scenes = ledger.stage("search", _question(job), [at / "items.json"], _search(job, report))
+    image = ledger.stage(
+        "composite", [scenes, _place(job)], [at / "composite.tif"], _composite(job, report)
+    )
+    maps = ledger.stage(
+        "segment", [image, file_hash(job.model)],
+        [at / "classes.tif", at / "confidence.tif"], _segment(job, report),
+    )  # fmt: skip
+    vectors = ledger.stage("vectorize", maps, [at / "landcover.gpkg"], _vectorize(job))
+    areas = ledger.stage("summarize", maps, [at / "areas.csv"], _summarize(job))
+    accuracy = {}
+    if job.truth:
+        known = [maps, file_hash(job.truth)]
+        accuracy = ledger.stage("assess", known, [at / "accuracy.json"], _assess(at, job.truth))
+    made = [scenes, image, maps, vectors, areas, accuracy, _question(job)]
+    ledger.stage("publish", made, [at / "item.json", at / "report.html"], _publish(job, ledger))
+    return ledger.record
+
+
+def _open(job: Job, announce: Report) -> Ledger:
+    """The ledger of the job's folder, with everything written down that is needed to do it again."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    remove_partials(job.folder)
+    ledger = Ledger(job.folder / "run.json", announce)
+    if job.refresh:
+        ledger.stages.pop("search", None)
+    spec = read_spec(job.model)
+    ledger.save(
+        region={"name": job.region.name, "footprint": job.region.geojson},
+        period=str(job.period),
+        catalog=job.catalog,
+        settings=job.settings(),
+        model={
+            "path": str(job.model),
+            "sha256": file_hash(job.model),
+            "bands": spec.bands,
+            "training": dict(spec.training),
+        },
+        versions={"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in ("landcover-pipeline", *_RECORDED)},
+    )
+    return ledger
+
+
+def _question(job: Job) -> list[Any]:
+    index = Path(job.catalog)
+    return [
+        job.region.geojson, str(job.period), job.catalog, job.region.collections,
+        job.max_cloud_cover, file_hash(index) if index.is_file() else None,
+    ]  # fmt: skip
+
+
+def _place(job: Job) -> list[Any]:
+    bands = read_spec(job.model).bands
+    return [job.region.geojson, job.region.crs, job.region.resolution, bands, _local_scenes(job)]
+
+
+def _local_scenes(job: Job) -> list[Any]:
+    """Size and time of each scene file on this machine, so that a replaced image is noticed."""
+    paths = [
+        Path(href)
+        for scene in _scenes(job)
+        for href in scene["assets"].values()
+        if "://" not in href
+    ]
+    stats = [(str(path), path.stat()) for path in paths if path.is_file()]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+
+
+def _scenes(job: Job) -> list[dict[str, Any]]:
+    """The frozen scenes, short: id, time, and the address of each asset."""
+    features = json.loads((job.folder / "items.json").read_text(encoding="utf-8"))["features"]
+    return [
+        {
+            "id": item["id"],
+            "datetime": item["properties"].get("datetime"),
+            "assets": {key: asset["href"] for key, asset in item["assets"].items()},
+        }
+        for item in features
+    ]
+
+
+def _search(job: Job, report: Report) -> Work:
+    def work() -> dict[str, Any]:
+        from pipeline.search import search
+
+        return search(
+            catalog=job.catalog,
+            footprint=job.region.footprint,
+            period=job.period,
+            region=job.region.name,
+            output=job.folder / "items.json",
+            collections=job.region.collections,
+            max_cloud_cover=job.max_cloud_cover,
+            report=report,
+        )
+
+    return work
+
+
+def _composite(job: Job, report: Report) -> Work:
+    def work() -> dict[str, Any]:
+        from landcover.grid import output_grid
+        from pipeline.composite import composite
+
+        return composite(
+            items=job.folder / "items.json",
+            grid=output_grid(job.region.footprint, job.region.resolution, job.region.crs),
+            footprint=job.region.footprint,
+            bands=read_spec(job.model).bands,
+            output=job.folder / "composite.tif",
+            report=report,
+        )
+
+    return work
+
+
+def _segment(job: Job, report: Report) -> Work:
+    def work() -> dict[str, Any]:
+        from pipeline.segment import segment
+
+        return segment(
+            image=job.folder / "composite.tif",
+            model=job.model,
+            classes=job.folder / "classes.tif",
+            confidence=job.folder / "confidence.tif",
+            batch=job.batch,
+            device=job.device,
+            report=report,
+        )
+
+    return work
+
+
+def _vectorize(job: Job) -> Work:
+    def work() -> dict[str, Any]:
+        from pipeline.vectorize import vectorize
+
+        return vectorize(
+            classes=job.folder / "classes.tif",
+            confidence=job.folder / "confidence.tif",
+            output=job.folder / "landcover.gpkg",
+        )
+
+    return work
+
+
+def _summarize(job: Job) -> Work:
+    def work() -> dict[str, Any]:
+        from pipeline.summarize import summarize
+
+        return summarize(classes=job.folder / "classes.tif", output=job.folder / "areas.csv")
+
+    return work
+
+
+def _assess(folder: Path, truth: Path) -> Work:
+    def work() -> dict[str, Any]:
+        from pipeline.accuracy import assess
+
+        result = assess(classes=folder / "classes.tif", truth=truth)
+        write_json(folder / "accuracy.json", result)
+        return result
+
+    return work
+
+
+def _publish(job: Job, ledger: Ledger) -> Work:
+    def work() -> dict[str, Any]:
+        from pipeline.publish import publish
+
+        ledger.save(items=_scenes(job))
+        accuracy = ledger.stages["assess"]["details"] if job.truth else None
+        return publish(folder=job.folder, run=ledger.record | {"accuracy": accuracy})
+
+    return work

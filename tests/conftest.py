@@ -1,0 +1,17 @@
+"""Fixtures that several test files share; scenes are generated, real data is only looked up."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real imagery; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("LANDCOVER_SHARED_DATA", ROOT / "../shared/data")).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set LANDCOVER_SHARED_DATA")
+    return folder

@@ -1,0 +1,125 @@
+"""Files are written whole or not at all, and made again only when their inputs change."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.artifacts import Ledger, atomic_path, fingerprint, remove_partials, write_json
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    """When the body fails, neither the file nor a temporary one is left."""
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "a.tif") as partial:
+        partial.write_text("half")
+        partial.with_name(partial.name + ".plain.tif").write_text("half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+    """When the body fails, what was there before is still there."""
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "a.txt") as partial:
+        partial.write_text("new")
+        raise RuntimeError
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_nothing_under_the_final_name_until_done(tmp_path: Path) -> None:
+    """While the body runs only a temporary name exists; it keeps the ending."""
+    with atomic_path(tmp_path / "a.gpkg") as partial:
+        partial.write_text("new")
+        assert partial.suffix == ".gpkg"
+        assert not (tmp_path / "a.gpkg").exists()
+    assert (tmp_path / "a.gpkg").read_text() == "new"
+
+
+def test_partials_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    """What a kill left behind goes; files of the user stay."""
+    (tmp_path / ".partial-1-a.tif").write_text("half")
+    (tmp_path / "mine.txt").write_text("mine")
+    remove_partials(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_fingerprint() -> None:
+    """Equal values have equal fingerprints whatever the order of their keys."""
+    assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+
+
+class Bench:
+    """A ledger with one stage that counts how often it works."""
+
+    def __init__(self, folder: Path) -> None:
+        self.output = folder / "out.txt"
+        self.lines: list[str] = []
+        self.ledger = Ledger(folder / "run.json", self.lines.append)
+        self.times = 0
+
+    def stage(self, inputs: Any, text: str = "made") -> dict[str, str]:
+        """Run the stage."""
+
+        def work() -> dict[str, Any]:
+            self.times += 1
+            write_json(self.output, text)
+            return {"text": text}
+
+        return self.ledger.stage("make", inputs, [self.output], work)
+
+
+def test_a_current_stage_is_skipped(tmp_path: Path) -> None:
+    """The same inputs are not worked on twice, also by a new process, and it says so."""
+    first = Bench(tmp_path)
+    hashes = first.stage([1])
+    again = Bench(tmp_path)
+    assert again.stage([1]) == hashes
+    assert (first.times, again.times) == (1, 0)
+    assert again.lines == ["make: current, skipped"]
+
+
+@pytest.mark.parametrize("change", ["inputs", "missing", "ledger"])
+def test_a_stage_is_redone(tmp_path: Path, change: str) -> None:
+    """New inputs, a missing output or an unreadable ledger mean work."""
+    Bench(tmp_path).stage([1])
+    if change == "missing":
+        (tmp_path / "out.txt").unlink()
+    if change == "ledger":
+        (tmp_path / "run.json").write_text("{")
+    again = Bench(tmp_path)
+    again.stage([2 if change == "inputs" else 1])
+    assert again.times == 1
+
+
+def test_an_edited_output_is_kept_aside(tmp_path: Path) -> None:
+    """What a person changed is not lost when the stage is made again."""
+    Bench(tmp_path).stage([1])
+    (tmp_path / "out.txt").write_text("edited by hand")
+    again = Bench(tmp_path)
+    again.stage([1])
+    assert (tmp_path / "out.txt.changed").read_text() == "edited by hand"
+    assert json.loads((tmp_path / "out.txt").read_text()) == "made"
+    assert any("kept as out.txt.changed" in line for line in again.lines)
+
+
+def test_the_record_says_time_and_memory(tmp_path: Path) -> None:
+    """Each stage leaves its time, peak memory and details in run.json."""
+    Bench(tmp_path).stage([1])
+    stage = json.loads((tmp_path / "run.json").read_text())["stages"]["make"]
+    assert stage["seconds"] >= 0
+    assert stage["peak_memory_mb"] > 10
+    assert stage["details"] == {"text": "made"}
+
+
+def test_a_failed_stage_is_not_recorded(tmp_path: Path) -> None:
+    """A stage that raised is done again next time."""
+    bench = Bench(tmp_path)
+
+    def fail() -> dict[str, Any]:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        bench.ledger.stage("make", [1], [bench.output], fail)
+    assert "make" not in bench.ledger.stages

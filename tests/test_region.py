@@ -1,0 +1,191 @@
+"""Reading a region: names, files, boxes, and every way to get them wrong."""
+
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import pytest
+from shapely.geometry import LineString, Polygon, box
+
+from landcover.errors import RegionError
+from landcover.period import Period
+from pipeline.region import Region, load_region
+
+HERE = box(15.0, 48.0, 15.1, 48.1)
+BOW_TIE = Polygon([(15, 48), (15.1, 48.1), (15.1, 48), (15, 48.1)])
+
+
+def save(path: Path, *geometries: object, crs: str | None = "EPSG:4326") -> Path:
+    """Write geometries to a vector file."""
+    gpd.GeoDataFrame(geometry=list(geometries), crs=crs).to_file(path)
+    return path
+
+
+def test_box() -> None:
+    """Four numbers are west, south, east, north."""
+    region = load_region("-1.5,47,-1.25,47.5")
+    assert region.footprint.bounds == (-1.5, 47.0, -1.25, 47.5)
+    assert region.name == "bbox_-1.5_47_-1.25_47.5"
+
+
+@pytest.mark.parametrize("name", ["place.geojson", "place.gpkg", "place.shp"])
+def test_vector_files(tmp_path: Path, name: str) -> None:
+    """GeoJSON, GeoPackage and shapefile give the same footprint."""
+    region = load_region(str(save(tmp_path / name, HERE)))
+    assert region.name == "place"
+    assert region.footprint.equals(HERE)
+
+
+def test_other_crs(tmp_path: Path) -> None:
+    """A footprint in metres is brought to degrees."""
+    path = tmp_path / "utm.gpkg"
+    gpd.GeoDataFrame(geometry=[HERE], crs=4326).to_crs(32633).to_file(path)
+    assert load_region(str(path)).footprint.symmetric_difference(HERE).area < 1e-9
+
+
+def test_several_features_are_one_region(tmp_path: Path) -> None:
+    """All polygons of a file together are the footprint."""
+    path = save(tmp_path / "two.geojson", box(15, 48, 15.1, 48.1), box(15.1, 48, 15.2, 48.1))
+    assert load_region(str(path)).footprint.equals(box(15, 48, 15.2, 48.1))
+
+
+def test_yaml(tmp_path: Path) -> None:
+    """A YAML file carries settings, and names files relative to itself."""
+    save(tmp_path / "shape.geojson", HERE)
+    (tmp_path / "index.ndjson").write_text("")
+    path = tmp_path / "My place.yml"
+    path.write_text(
+        "footprint: shape.geojson\nperiod: 2024-06-01/2024-08-31\nresolution: 20\ncatalog: index.ndjson\n"
+    )
+    region = load_region(str(path))
+    assert region.name == "My_place"
+    assert region.period == Period.parse("2024-06-01/2024-08-31")
+    assert region.resolution == 20
+    assert region.catalog == str(tmp_path / "index.ndjson")
+    assert region.footprint.equals(HERE)
+
+
+def test_name_under_regions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bare name means the YAML file of that name under regions/."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "regions").mkdir()
+    (tmp_path / "regions/here.yml").write_text("footprint: [15, 48, 15.1, 48.1]\n")
+    assert load_region("here").footprint.equals(HERE)
+    with pytest.raises(RegionError, match="no region 'there': regions/ holds here"):
+        load_region("there")
+
+
+def test_shipped_regions_load() -> None:
+    """Every region in the repository can be used."""
+    paths = sorted((Path(__file__).parent.parent / "regions").glob("*.yml"))
+    assert paths
+    for path in paths:
+        assert isinstance(load_region(str(path)), Region)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1,2,1,3", "is empty"),
+        ("10,2,1,3", "W < E"),
+        ("47,95,48,96", "longitude and latitude are swapped"),
+        ("15,48,215,49", "degrees run from -180 to 180"),
+        ("15,48,nan,49", "no region"),
+        ("nowhere.geojson", "no region file"),
+    ],
+)
+def test_bad_boxes_and_names(text: str, message: str) -> None:
+    """Each mistake in a box or a name is told."""
+    with pytest.raises(RegionError, match=message):
+        load_region(text)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "message"),
+    [
+        (BOW_TIE, "crosses itself.*Self-intersection.*15.05"),
+        (Polygon(), "holds no geometry"),
+        (LineString([(15, 48), (15.1, 48.1)]), "is a LineString"),
+        (box(48.0, 95.0, 48.1, 95.1), "longitude and latitude are swapped"),
+        (box(500_000, 5_300_000, 510_000, 5_310_000), "is the CRS right"),
+    ],
+)
+def test_bad_geometry(tmp_path: Path, geometry: object, message: str) -> None:
+    """A footprint that cannot be meant is refused, naming the file."""
+    path = save(tmp_path / "bad.geojson", geometry)
+    with pytest.raises(RegionError, match=message) as caught:
+        load_region(str(path))
+    assert "bad.geojson" in str(caught.value)
+
+
+def test_no_crs(tmp_path: Path) -> None:
+    """A file without coordinate reference system is refused, and says how to set it."""
+    with pytest.warns(UserWarning, match="crs"):
+        path = save(tmp_path / "bare.shp", HERE, crs=None)
+    with pytest.raises(RegionError, match=r"bare.shp has no coordinate reference system"):
+        load_region(str(path))
+
+
+def test_not_a_vector_file(tmp_path: Path) -> None:
+    """A text file is refused as what it is."""
+    path = tmp_path / "notes.geojson"
+    path.write_text("hello")
+    with pytest.raises(RegionError, match="cannot be read as a vector file"):
+        load_region(str(path))
+
+
+def test_empty_collection(tmp_path: Path) -> None:
+    """A GeoJSON without features is refused."""
+    path = tmp_path / "empty.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": []}))
+    with pytest.raises(RegionError, match="holds no geometry"):
+        load_region(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("period: 2024-06-01/2024-08-31", "has no 'footprint'"),
+        ("footprint: [15, 48, 15.1, 48.1]\nperiod: 2024-08-31/2024-06-01", "ends before it starts"),
+        ("footprint: [15, 48, 15.1, 48.1]\nresolutoin: 10", "resolutoin"),
+        ("footprint: [15, 48, 15.1, 48.1]\nresolution: -1", "resolution"),
+        ("footprint: [15, 48, 15.1, 48.1]\nname: ../../etc", "name"),
+        ("footprint: [15, 48]", r"write \[W, S, E, N\]"),
+        ("footprint: [a, b, c, d]", "cannot be read"),
+        ("footprint: {type: Polygon, coordinates: [[[15, 48]]]}", "cannot be read"),
+        ("footprint: [15, 48", "is not YAML"),
+        ("- a\n- b", "has no 'footprint'"),
+    ],
+)
+def test_bad_yaml(tmp_path: Path, text: str, message: str) -> None:
+    """Each mistake in a region file is told, naming the file."""
+    path = tmp_path / "region.yml"
+    path.write_text(text)
+    with pytest.raises(RegionError, match=message) as caught:
+        load_region(str(path))
+    assert "region.yml" in str(caught.value)
+
+
+def test_real_footprints(shared_data: Path) -> None:
+    """The areas of the seven OSCD cities are read."""
+    paths = sorted((shared_data / "sentinel2_pairs_oscd/images").glob("*/*.geojson"))
+    assert len(paths) == 7
+    assert all(load_region(str(path)).footprint.is_valid for path in paths)
+
+
+@pytest.mark.filterwarnings("ignore:Measured")
+def test_tricky_files_are_read_or_refused(shared_data: Path) -> None:
+    """Odd vector files give a region or a RegionError that names the file, nothing else."""
+    paths = sorted((shared_data / "tricky_files/geopackage").rglob("*.gpkg"))
+    outcomes = {path.name: region_or_reason(path) for path in paths}
+    assert len(outcomes) >= 8
+    for name, outcome in outcomes.items():
+        assert name in outcome if isinstance(outcome, str) else outcome.footprint.area > 0
+
+
+def region_or_reason(path: Path) -> Region | str:
+    """What a file gives."""
+    try:
+        return load_region(str(path))
+    except RegionError as error:
+        return str(error)
