@@ -4,7 +4,7 @@ OUT    ?= outputs
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check format bench bench-segment weights lock clean
+.PHONY: help setup run demo test check format bench bench-segment weights pictures lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ bench-segment: setup ## Speed of the segmentation engine against the bare model
 
 weights: setup ## Train the shipped demo weights again (about 40 minutes on 2 cores)
 	@$(BIN)/python -m pipeline.train_demo --out pipeline/weights/demo.safetensors
+
+pictures: run ## Draw the pictures of the README again from the demo (needs QGIS)
+	@$(BIN)/python docs/make_pictures.py $(OUT)/demo/*/
 
 lock: ## Resolve requirements.lock again from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --all-extras --no-annotate --no-emit-package gdal \

@@ -22,7 +22,8 @@ def _middle(ordered: NDArray[np.int64], n: int) -> np.int64:
     """Median of the first n numbers, rounded half to even as numpy.rint does."""
     twice = ordered[(n - 1) // 2] + ordered[n // 2]
     half = twice // 2
-    return half + (twice % 2) * (half % 2)
+    median: np.int64 = half + (twice % 2) * (half % 2)
+    return median
 
 
 @njit(cache=True, nogil=True)
@@ -64,7 +65,7 @@ def _median(
                 for i in range(n):
                     t = seen[i]
                     _insert(ordered, i, np.int64(values[t, b, row, col]) + offsets[t])
-                out[b, row, col] = min(max(_middle(ordered, n), 1), MAX_VALUE)
+                out[b, row, col] = min(max(int(_middle(ordered, n)), 1), MAX_VALUE)
 
 
 def median_composite(

@@ -71,7 +71,9 @@ def code_version() -> str:
     """Fingerprint of this program's own source, so that a changed program redoes its work."""
     root = Path(__file__).parent.parent
     sources = sorted(path for package in _PACKAGES for path in (root / package).rglob("*.[pj]*"))
-    return fingerprint([(path.name, file_hash(path)) for path in sources if path.suffix != ".pyc"])
+    return fingerprint(
+        [(path.name, file_hash(path)) for path in sources if "__pycache__" not in path.parts]
+    )
 
 
 @dataclass

@@ -18,6 +18,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_NUMBERS = {"ignore_unknown_options": True}
+"""For commands that take a region: `-1.5,47,-1.4,47.1` is a box, not an option."""
+
 RegionArg = Annotated[
     str,
     typer.Argument(
@@ -86,7 +89,7 @@ def _options(
     pass
 
 
-@app.command()
+@app.command(context_settings=_NUMBERS)
 def run(
     region: RegionArg,
     period: Period = None,
@@ -181,7 +184,7 @@ def _verb(work: Callable[..., dict[str, Any]], **arguments: Any) -> dict[str, An
         return work(**arguments, report=progress.report)
 
 
-@app.command()
+@app.command(context_settings=_NUMBERS)
 def search(
     region: RegionArg,
     period: Period = None,
@@ -206,10 +209,10 @@ def search(
         collections=job.region.collections,
         max_cloud_cover=job.max_cloud_cover,
     )
-    typer.echo(f"{details['scenes']} scenes, {details['dates']} dates: {output}")
+    typer.echo(f"{details['scenes']} scenes, {len(details['dates'])} dates: {output}")
 
 
-@app.command()
+@app.command(context_settings=_NUMBERS)
 def composite(
     items: Annotated[Path, typer.Argument(help="Scene list from `landcover search`.")],
     region: RegionArg,
@@ -338,6 +341,15 @@ def index(
             help="CSV with the columns path (pattern) and datetime; overrides what files say."
         ),
     ] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(
+            help="Names of the bands of multi-band images, with commas, where the files do not say, e.g. swir16,nir,red,green."
+        ),
+    ] = None,
+    collection: Annotated[
+        str | None, typer.Option(help="Id of the collection (default: the folder's name).")
+    ] = None,
     skip_bad: Annotated[
         bool,
         typer.Option(help="Leave out files that cannot be used and list them beside the index."),
@@ -347,8 +359,16 @@ def index(
     from pipeline.index import index_folder
 
     details = _verb(
-        index_folder, folder=folder, output=output, datetimes=datetimes, skip_bad=skip_bad
+        index_folder,
+        folder=folder,
+        output=output,
+        datetimes=datetimes,
+        collection=collection,
+        bands=bands.split(",") if bands else None,
+        skip_bad=skip_bad,
     )
+    for note in details["notes"]:
+        typer.echo(note)
     typer.echo(f"{details['items']} scenes: {output}")
 
 

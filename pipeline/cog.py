@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,7 +116,9 @@ def open_raster(path: Path) -> DatasetReader:
     if not path.is_file():
         raise RasterError(f"{path.parent} has no {path.name}; run the stage that makes it first.")
     try:
-        return rasterio.open(path)
+        with warnings.catch_warnings():  # a raster without a place is raster_grid's to refuse
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            return rasterio.open(path)
     except rasterio.errors.RasterioError as error:
         raise unreadable(path, error) from error
 

@@ -1,6 +1,7 @@
 """Scenes of a period become one cloud-free image on the region's grid."""
 
 import contextlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -34,8 +35,9 @@ from pipeline.cog import CogProfile, open_cog
 
 OBSERVATIONS = "observations"
 """Name of the composite's last band: the number of clear observations."""
-_BLOCK_BYTES = 400_000_000
-"""Stored numbers held at a time; sets the rows of a block, so memory does not grow with the region."""
+_BLOCK = (512, 1024)
+"""Rows and columns composited at a time. Fixed, because a warped pixel depends a little (GDAL's
+transformer is exact to 1/8 pixel) on the window it is read in; so memory grows only with the dates."""
 _SAMPLE = 512
 """Side of the reduced image on which a scene's offset is checked, pixels."""
 
@@ -80,7 +82,7 @@ def composite(
     )
     wanted = seen = 0
     with open_cog(output, grid, profile) as writer:
-        for rows, image, count in _blocks(days, grid, bands):
+        for rows, image, count in _strips(days, grid, bands):
             keep = inside(grid[rows, :], footprint)
             wanted += int(np.count_nonzero(keep))
             seen += int(np.count_nonzero(count[keep]))
@@ -148,27 +150,43 @@ def _days(scenes: Sequence[Scene]) -> list[list[Scene]]:
     return list(days.values())
 
 
-def _blocks(
+def _strips(
     days: Sequence[Sequence[Scene]], grid: GeoBox, bands: Sequence[str]
 ) -> Iterator[tuple[slice, NDArray[np.uint16], NDArray[np.uint16]]]:
-    """Composite the grid in full-width blocks; the next block is read while one is computed."""
-    height, width = grid.shape
-    step = _BLOCK_BYTES // (2 * width * (len(bands) + 1) * len(days)) // 512 * 512 or 512
-    parts = [slice(top, min(top + step, height)) for top in range(0, height, step)]
+    """Composite full-width strips from top to bottom: rows, (bands, rows, cols), (rows, cols)."""
     offsets = np.array([day[0].harmonization.offset for day in days], np.int32)
+    columns = len(_cuts(grid.shape[1], _BLOCK[1]))
+    parts: list[tuple[NDArray[np.uint16], NDArray[np.uint16]]] = []
+    for (rows, _), values, clear in _read_ahead(days, grid, bands):
+        parts.append(median_composite(values, clear, offsets))
+        if len(parts) == columns:
+            images, counts = zip(*parts, strict=True)
+            yield rows, np.concatenate(images, axis=2), np.concatenate(counts, axis=1)
+            parts.clear()
+
+
+def _read_ahead(
+    days: Sequence[Sequence[Scene]], grid: GeoBox, bands: Sequence[str]
+) -> Iterator[tuple[tuple[slice, slice], NDArray[np.uint16], NDArray[np.bool_]]]:
+    """All observations of each block, in row-major order; the next block is read meanwhile."""
+    rows, cols = (_cuts(length, step) for length, step in zip(grid.shape, _BLOCK, strict=True))
+    blocks = [(r, c) for r in rows for c in cols]
     with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(os.cpu_count()) as readers:
 
-        def read(rows: slice) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
-            block = grid[rows, :]
-            done = list(readers.map(lambda day: _observation(day, block, bands), days))
+        def read(block: tuple[slice, slice]) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
+            done = list(readers.map(lambda day: _observation(day, grid[block], bands), days))
             return np.stack([values for values, _ in done]), np.stack([ok for _, ok in done])
 
-        pending = ahead.submit(read, parts[0])
-        for number, rows in enumerate(parts):
+        pending = ahead.submit(read, blocks[0])
+        for block, following in itertools.zip_longest(blocks, blocks[1:]):
             values, clear = pending.result()
-            if number + 1 < len(parts):
-                pending = ahead.submit(read, parts[number + 1])
-            yield rows, *median_composite(values, clear, offsets)
+            if following:
+                pending = ahead.submit(read, following)
+            yield block, values, clear
+
+
+def _cuts(length: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
 
 def _observation(

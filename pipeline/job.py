@@ -9,9 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from landcover.errors import CheckpointError
 from landcover.period import Period
 from pipeline.region import Region
+from pipeline.search import EARTH_SEARCH
 
-DEFAULT_CATALOG = "https://earth-search.aws.element84.com/v1"
-"""Searched for regions that name no catalogue: Earth Search v1."""
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "demo.safetensors"
 """The shipped demo weights, trained on simulated scenes only."""
 DEFAULT_CLOUD_COVER = 60.0
@@ -88,7 +87,7 @@ def plan_job(
     return Job(
         region=region,
         period=Period.parse(period) if period else region.period or last_summer(region, today),
-        catalog=catalog or region.catalog or DEFAULT_CATALOG,
+        catalog=catalog or region.catalog or EARTH_SEARCH,
         model=chosen,
         output=output,
         **options,

@@ -98,6 +98,7 @@ def _scenes(job: Job) -> list[dict[str, Any]]:
     return [
         {
             "id": item["id"],
+            "href": next((k["href"] for k in item["links"] if k["rel"] == "self"), None),
             "datetime": item["properties"].get("datetime"),
             "assets": {key: asset["href"] for key, asset in item["assets"].items()},
         }

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import DemoRun, run_demo
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -15,3 +17,9 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set LANDCOVER_SHARED_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+    """The full demo, run once for all tests that look at its results; do not change its files."""
+    return run_demo(tmp_path_factory.mktemp("demo"))

@@ -1,0 +1,69 @@
+"""Hectares by class: `areas.csv`, and the same table for the screen."""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from landcover.area import ClassArea, PixelAreas, class_areas
+from pipeline.artifacts import write_text
+from pipeline.class_raster import open_classes
+
+COLUMNS = tuple(field.name for field in fields(ClassArea))
+"""Columns of `areas.csv`."""
+
+
+def summarize(*, classes: Path, output: Path) -> dict[str, Any]:
+    """Sum the area of each class of a class raster on the ellipsoid, into a CSV table.
+
+    Reads in strips. Returns `rows` (one mapping per class, in legend order: class_code, class_name,
+    area_ha, share_percent of the classified area, pixels), `area_ha` (all classes) and `nodata` (a
+    mapping like a row; its share is of the whole raster).
+    Raises RasterError or LegendError where the raster cannot be used.
+    """
+    with open_classes(classes) as raster:
+        areas = PixelAreas(raster.grid)
+        table, nodata = class_areas(raster.strips(), areas, raster.legend)
+    rows = [asdict(line) for line in table]
+    write_text(output, _csv(rows))
+    return {
+        "rows": rows,
+        "area_ha": sum(row["area_ha"] for row in rows),
+        "nodata": asdict(nodata),
+    }
+
+
+def area_table(details: Mapping[str, Any]) -> Table:
+    """The details of `summarize` as a table for the screen, with its total and the nodata share."""
+    table = Table(title="Area by class, on the ellipsoid", caption=_caption(details["nodata"]))
+    table.add_column("Code", justify="right")
+    table.add_column("Class")
+    for header in ("Area (ha)", "Share (%)", "Pixels"):
+        table.add_column(header, justify="right")
+    for row in details["rows"]:
+        table.add_row(
+            str(row["class_code"]), Text(row["class_name"]), f"{row['area_ha']:,.2f}",
+            f"{row['share_percent']:.2f}", f"{row['pixels']:,}",
+        )  # fmt: skip
+    table.add_section()
+    pixels = sum(row["pixels"] for row in details["rows"])
+    share = sum(row["share_percent"] for row in details["rows"])
+    table.add_row("", "All classes", f"{details['area_ha']:,.2f}", f"{share:.2f}", f"{pixels:,}")
+    return table
+
+
+def _caption(nodata: Mapping[str, Any]) -> str:
+    return f"No data: {nodata['area_ha']:,.2f} ha, {nodata['share_percent']:.2f} % of the raster"
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    stream = io.StringIO()
+    table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return stream.getvalue()

@@ -1,0 +1,405 @@
+"""Train the shipped demo weights on simulated regions, none of which is the demo's.
+
+python -m pipeline.train_demo --out pipeline/weights/demo.safetensors
+"""
+
+import argparse
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from landcover.landscape import LandscapeOptions, build_landscape
+from landcover.models import ModelSpec, load_checkpoint, save_checkpoint
+from landcover.noise import Floats
+from landcover.simulation import LEGEND, Moment, Scenery, sensor_noise
+from landcover.spectra import BANDS, Climate
+from pipeline.artifacts import atomic_path
+
+FIRST_TRAINING_SEED = 100_000
+"""Training regions have this seed and the following ones; the demo and the tests use lower ones."""
+FIRST_HELD_OUT_SEED = 90_000
+_SIDE = 768
+_HAZE = np.array((0.095, 0.055, 0.032, 0.014, 0.004, 0.003), np.float32)
+"""Path reflectance of a hazy view in BANDS: top-of-atmosphere minus surface over dark water."""
+_ABSORBED = np.array((0.20, 0.14, 0.09, 0.06, 0.04, 0.04), np.float32)
+"""Share of the ground's signal lost in the same view."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How long and on how much to train."""
+
+    steps: int = 4000
+    batch: int = 16
+    side: int = 128
+    """Side of a training chip, pixels; half the mapping tile, so that twice as many differ."""
+    regions: int = 400
+    """Number of simulated training regions."""
+    held_out: int = 4
+    """Number of simulated regions for the figures in the checkpoint."""
+    learning_rate: float = 3e-3
+    seed: int = 0
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class Region:
+    """A simulated training region: images that share one true map."""
+
+    images: NDArray[np.uint16]
+    """Reflectance x 10000, (images, bands, rows, cols); the first is a median composite."""
+    classes: NDArray[np.uint8]
+    """Channel of each pixel's class, (rows, cols)."""
+
+
+# --- regions
+
+
+def simulate_region(seed: int, varied: bool = True) -> Region:
+    """A region with its median composite and a single date; as the demo's kind unless varied."""
+    rng = np.random.default_rng([seed, 5])
+    options = random_options(rng) if varied else LandscapeOptions()
+    landscape = build_landscape(seed, (_SIDE, _SIDE), options)
+    scenery = Scenery(landscape, seed)
+    images = [_composite(scenery, _composite_days(rng, varied), rng)]
+    if varied:
+        images.append(_composite(scenery, [rng.uniform(1, 366)], rng))
+    return Region(np.stack(images), (landscape.cover - 1).astype(np.uint8))
+
+
+def _composite_days(rng: np.random.Generator, varied: bool) -> list[float]:
+    count = int(rng.integers(3, 8))
+    start, end = (128, 270) if not varied or rng.random() < 0.6 else sorted(rng.uniform(40, 330, 2))
+    return list(rng.uniform(start, end, count))
+
+
+def _composite(
+    scenery: Scenery, days: Sequence[float], rng: np.random.Generator
+) -> NDArray[np.uint16]:
+    moments = [
+        Moment(day, rng.uniform(120, 200), rng.uniform(25, 65), seed=int(rng.integers(2**31)))
+        for day in days
+    ]
+    views = [scenery.reflectance(moment) for moment in moments]
+    bands = []
+    for number, band in enumerate(BANDS):
+        seen = np.stack(
+            [
+                sensor_noise(v.band(band), m.seed + number)
+                for v, m in zip(views, moments, strict=True)
+            ]
+        )
+        bands.append(np.median(seen, axis=0))
+    return np.clip(np.stack(bands) * 10_000, 1, 65_535).astype(np.uint16)
+
+
+def random_options(rng: np.random.Generator) -> LandscapeOptions:
+    """Some country of the Earth: valley, city, coast, forest, savanna or desert."""
+    kinds: tuple[tuple[Callable[..., LandscapeOptions], float], ...] = (
+        (_valley, 0.40), (_city, 0.22), (_coast, 0.13), (_forest, 0.07), (_savanna, 0.09), (_desert, 0.09),
+    )  # fmt: skip
+    draw = rng.choice(len(kinds), p=[share for _, share in kinds])
+    return kinds[draw][0](rng)
+
+
+def _climate(
+    rng: np.random.Generator, brightness: float = 0.0, drought: float | None = None
+) -> Climate:
+    soil = np.array(Climate().soil) * np.exp(brightness + 0.28 * rng.standard_normal())
+    soil = soil * np.exp(0.07 * rng.standard_normal(6))
+    return Climate(
+        tuple(soil.tolist()), rng.uniform(0, 0.9) if drought is None else drought,
+        rng.uniform(-15, 15), rng.uniform(0.8, 1.7),
+    )  # fmt: skip
+
+
+def _shuffled(
+    rng: np.random.Generator, names: Sequence[str], most: int = 6
+) -> tuple[tuple[str, float], ...]:
+    count = min(len(names), int(rng.integers(1, most + 1)))
+    chosen = rng.choice(np.array(names), count, replace=False)
+    return tuple(zip(chosen.tolist(), rng.dirichlet(np.ones(count)).tolist(), strict=True))
+
+
+def _valley(rng: np.random.Generator) -> LandscapeOptions:
+    like_demo = rng.random() < 0.6
+    plain = LandscapeOptions(
+        hills=rng.uniform(0.1, 0.6), woods=rng.uniform(0.05, 0.3), meadows=rng.uniform(0.08, 0.35),
+        towns=int(rng.integers(4, 12)), city=rng.uniform(0.04, 0.16), density=rng.uniform(0.2, 0.6),
+        gardens=rng.uniform(0.3, 0.75), river=rng.uniform(5, 16), lakes=int(rng.integers(1, 6)),
+        field_width=rng.uniform(8, 20), shrubs=rng.uniform(0.15, 0.4),
+        relief=rng.uniform(0.3, 2.0), river_water=str(rng.choice(["river", "silty water", "green water", "lake"])),
+        climate=_climate(rng),
+    )  # fmt: skip
+    if like_demo:
+        return replace(plain, climate=Climate(shift=rng.uniform(-8, 8)))
+    crops = (
+        "wheat",
+        "maize",
+        "barley",
+        "rapeseed",
+        "sugar beet",
+        "sunflower",
+        "alfalfa",
+        "vineyard",
+        "fallow",
+    )
+    trees = ("broadleaves", "conifers", "mixed wood", "plantation", "evergreen wood")
+    return replace(plain, crops=_shuffled(rng, crops, 9), trees=_shuffled(rng, trees, 4),
+                   shrub_kinds=_shuffled(rng, ("heath", "scrub", "dry scrub"), 3),
+                   grasses=_shuffled(rng, ("meadow", "pasture", "dry grass"), 3))  # fmt: skip
+
+
+def _city(rng: np.random.Generator) -> LandscapeOptions:
+    roofs = ("tile roofs", "grey roofs", "dark roofs", "white roofs", "courtyards", "asphalt")
+    return replace(
+        _valley(rng), city=rng.uniform(0.35, 1.3), density=rng.uniform(0.2, 0.95), hills=rng.uniform(0, 0.25),
+        gardens=rng.uniform(0.0, 0.8), river=rng.uniform(6, 26), block=rng.uniform(4, 13), lot=rng.uniform(1.5, 3.5), roofs=_shuffled(rng, roofs, 5), climate=_climate(rng),
+    )  # fmt: skip
+
+
+def _coast(rng: np.random.Generator) -> LandscapeOptions:
+    base = _city(rng) if rng.random() < 0.5 else _valley(rng)
+    return replace(
+        base, sea=rng.uniform(0.15, 0.7), hills=rng.uniform(0.1, 0.7), river=float(rng.choice([0.0, 8.0])),
+        lakes=int(rng.integers(0, 3)), trees=_shuffled(rng, ("evergreen wood", "broadleaves", "mixed wood"), 3),
+    )  # fmt: skip
+
+
+def _forest(rng: np.random.Generator) -> LandscapeOptions:
+    return replace(
+        _valley(rng),
+        woods=rng.uniform(0.4, 0.8),
+        hills=rng.uniform(0.3, 0.8),
+        shrubs=rng.uniform(0.05, 0.3),
+    )
+
+
+def _savanna(rng: np.random.Generator) -> LandscapeOptions:
+    red = tuple(
+        (
+            np.array((0.055, 0.085, 0.165, 0.250, 0.340, 0.290))
+            * np.exp(0.15 * rng.standard_normal())
+        ).tolist()
+    )
+    return replace(
+        _city(rng) if rng.random() < 0.6 else _valley(rng), meadows=rng.uniform(0.3, 0.8), desert=rng.uniform(0.05, 0.4),
+        deserts=_shuffled(rng, ("bare earth", "desert"), 2), grasses=(("dry grass", 0.7), ("pasture", 0.3)),
+        shrub_kinds=(("dry scrub", 0.6), ("scrub", 0.4)), trees=(("evergreen wood", 0.7), ("broadleaves", 0.3)),
+        yards=_shuffled(rng, ("houses", "courtyards"), 2), climate=replace(_climate(rng, 0, 0.9), soil=red),
+    )  # fmt: skip
+
+
+def _desert(rng: np.random.Generator) -> LandscapeOptions:
+    return replace(
+        _city(rng), city=rng.uniform(0.1, 0.7), desert=rng.uniform(0.7, 1.0), hills=rng.uniform(0, 0.2), river=0.0,
+        lakes=int(rng.integers(0, 2)), woods=0.01, gardens=rng.uniform(0.2, 0.8), shrub_kinds=(("dry scrub", 1.0),),
+        yards=_shuffled(rng, ("courtyards", "concrete", "houses"), 3),
+        deserts=_shuffled(rng, ("desert", "sand", "bare earth", "rock", "gravel"), 4), climate=_climate(rng, 0.5, 1.0),
+        sea=float(rng.choice([0.0, 0.3])),
+    )  # fmt: skip
+
+
+# --- chips
+
+
+def draw_batch(
+    regions: Sequence[Region], spec: ModelSpec, options: TrainingOptions, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random chips, seen through random air: (n, bands, tile, tile) normalised, (n, tile, tile)."""
+    pairs = [
+        _chip(regions[int(rng.integers(len(regions)))], options.side, rng)
+        for _ in range(options.batch)
+    ]
+    images, labels = (torch.stack(side) for side in zip(*pairs, strict=True))
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last), labels.long()
+
+
+def _chip(region: Region, tile: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    scale = 1.0 if rng.random() < 0.4 else rng.uniform(0.75, 1.4)
+    rows, cols = (
+        min(_SIDE, int(tile * scale * rng.uniform(0.88, 1.14) ** (scale != 1))) for _ in range(2)
+    )
+    top, left = rng.integers(_SIDE - rows + 1), rng.integers(_SIDE - cols + 1)
+    window = np.s_[top : top + rows, left : left + cols]
+    image = region.images[(rng.integers(len(region.images)), slice(None), *window)]
+    pixels = torch.from_numpy(image.astype(np.float32) * np.float32(1e-4))
+    labels = torch.from_numpy(region.classes[window])
+    if (rows, cols) != (tile, tile):
+        pixels = functional.interpolate(
+            pixels[None], (tile, tile), mode="bilinear", antialias=rows > tile
+        )[0]
+        labels = functional.interpolate(
+            labels[None, None].float(), (tile, tile), mode="nearest-exact"
+        )[0, 0].byte()
+    turns, flip = int(rng.integers(4)), rng.random() < 0.5
+    pixels, labels = (torch.rot90(x, turns, (-2, -1)) for x in (pixels, labels))
+    if flip:
+        pixels, labels = pixels.flip(-1), labels.flip(-1)
+    return torch.from_numpy(through_air(pixels.numpy(), rng)), labels.contiguous()
+
+
+def through_air(image: Floats, rng: np.random.Generator) -> Floats:
+    """Put random haze, calibration and noise on reflectance in BANDS: (bands, rows, cols)."""
+    haze = 0.0 if rng.random() < 0.35 else rng.uniform(0, 1.1)
+    path = _HAZE * haze * np.exp(0.2 * rng.standard_normal(6))
+    gain = (1 - _ABSORBED * haze) * np.exp(
+        0.07 * rng.standard_normal() + 0.035 * rng.standard_normal(6)
+    )
+    seen = image * gain.astype(np.float32)[:, None, None] + path.astype(np.float32)[:, None, None]
+    noise = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(0, 0.004))
+    return np.maximum(seen + noise, np.float32(1e-4))
+
+
+# --- training
+
+
+def train(
+    regions: Sequence[Region],
+    spec: ModelSpec,
+    options: TrainingOptions,
+    report: Callable[[str], None] = print,
+) -> nn.Module:
+    """Train the network of a spec from random weights.
+
+    AdamW (Loshchilov & Hutter 2019) under a one-cycle schedule (Smith & Topin 2019), bfloat16.
+    """
+    torch.manual_seed(options.seed)
+    rng = np.random.default_rng([options.seed, 6])
+    network = spec.build().to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(network.parameters(), options.learning_rate, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, options.learning_rate, total_steps=options.steps, pct_start=0.1
+    )
+    recent, started = 0.0, time.perf_counter()
+    for step in range(1, options.steps + 1):
+        images, labels = draw_batch(regions, spec, options, rng)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(images)
+        loss = segmentation_loss(logits.float(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        recent += (loss.item() - recent) / min(step, 50)
+        if step % 100 == 0:
+            seconds = time.perf_counter() - started
+            report(f"step {step} of {options.steps}: loss {recent:.3f}, {seconds:.0f} s")
+    return network.eval()
+
+
+def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross entropy plus soft Dice (Milletari et al. 2016) over the classes that a batch holds."""
+    entropy = functional.cross_entropy(logits, labels, label_smoothing=0.02)
+    shares = logits.softmax(1)
+    of_truth = shares.gather(1, labels[:, None]).flatten()
+    pixels = torch.bincount(labels.flatten(), minlength=logits.shape[1])
+    both = torch.zeros(logits.shape[1]).index_add(0, labels.flatten(), of_truth)
+    either = shares.sum((0, 2, 3)) + pixels
+    present = pixels > 0
+    return entropy + 0.5 * (1 - 2 * both[present] / either[present]).mean()
+
+
+def score(network: nn.Module, regions: Sequence[Region], spec: ModelSpec) -> dict[str, Any]:
+    """Overall accuracy and intersection over union of a network on the regions' composites."""
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
+    matrix = np.zeros((len(LEGEND), len(LEGEND)), np.int64)
+    for region in regions:
+        for window in _windows(region.classes.shape, spec.tile):
+            image = torch.from_numpy(
+                region.images[(0, slice(None), *window)].astype(np.float32) * 1e-4
+            )
+            with torch.inference_mode():
+                predicted = network((image[None] - mean) / std)[0].argmax(0).numpy()
+            pairs = region.classes[window].astype(np.int64) * len(LEGEND) + predicted
+            matrix += np.bincount(pairs.ravel(), minlength=matrix.size).reshape(matrix.shape)
+    hits = np.diag(matrix)
+    overlap = hits / (matrix.sum(0) + matrix.sum(1) - hits)
+    return {
+        "overall_accuracy": round(float(hits.sum() / matrix.sum()), 4),
+        "mean_iou": round(float(np.nanmean(overlap)), 4),
+        "iou": {name: round(float(value), 4) for name, value in zip(LEGEND.names, overlap, strict=True)},
+    }  # fmt: skip
+
+
+def _windows(shape: tuple[int, ...], tile: int) -> Iterator[tuple[slice, slice]]:
+    for top in range(0, shape[0] - tile + 1, tile):
+        for left in range(0, shape[1] - tile + 1, tile):
+            yield np.s_[top : top + tile, left : left + tile]
+
+
+# --- command
+
+
+def demo_spec(regions: Sequence[Region]) -> ModelSpec:
+    """What the shipped checkpoint says of itself, normalised to the regions' reflectances."""
+    sample = (
+        np.concatenate(
+            [r.images[:, :, ::16, ::16].swapaxes(0, 1).reshape(6, -1) for r in regions], 1
+        )
+        * 1e-4
+    )
+    return ModelSpec(
+        encoder="tu-mobilenetv3_small_100", decoder_channels=(96, 64, 48, 32, 16), bands=BANDS,
+        scale=1e-4, offset=0.0, mean=tuple(sample.mean(1).round(4).tolist()),
+        std=tuple(sample.std(1).round(4).tolist()), legend=LEGEND, tile=256, overlap=64,
+    )  # fmt: skip
+
+
+def _simulate(seeds: Sequence[int], varied: bool, workers: int) -> list[Region]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        return list(pool.map(simulate_region, seeds, [varied] * len(seeds)))
+
+
+def train_demo(
+    out: Path, options: TrainingOptions, report: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Simulate, train, measure on regions never seen, and write the checkpoint."""
+    seeds = range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + options.regions)
+    held_out = range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + options.held_out)
+    started = time.perf_counter()
+    regions = _simulate(seeds, True, options.workers)
+    report(f"{len(regions)} regions simulated in {time.perf_counter() - started:.0f} s")
+    spec = demo_spec(regions)
+    network = train(regions, spec, options, report)
+    figures = score(network, _simulate(held_out, False, options.workers), spec)
+    training = {
+        "data": "simulated by landcover.simulation; no image of the Earth",
+        "seeds": [seeds.start, seeds.stop - 1], "held_out_seeds": [held_out.start, held_out.stop - 1],
+        "held_out": figures, "options": asdict(options), "code": "python -m pipeline.train_demo",
+    }  # fmt: skip
+    with atomic_path(out) as partial:
+        save_checkpoint(partial, network, replace(spec, training=training))
+    load_checkpoint(out)
+    return figures
+
+
+def main() -> None:
+    """Read the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    defaults = TrainingOptions()
+    parser.add_argument("--out", type=Path, default=Path("pipeline/weights/demo.safetensors"))
+    for name in ("steps", "seed", "regions", "batch", "workers"):
+        parser.add_argument(f"--{name}", type=int, default=getattr(defaults, name))
+    given = vars(parser.parse_args())
+    figures = train_demo(given.pop("out"), replace(defaults, **given))
+    sys.stdout.write(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Blending as an exact partition of unity."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from landcover.blending import Labels, StripBlender, axis_weights
+from landcover.errors import CheckpointError
+from landcover.tiling import TileGrid
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> TileGrid:
+    """Any small raster with any tile and overlap."""
+    tile = draw(st.integers(1, 12))
+    return TileGrid(
+        draw(st.integers(1, 40)), draw(st.integers(1, 40)), tile, draw(st.integers(0, tile - 1))
+    )
+
+
+def blend(
+    tiles: TileGrid, rows: range, field: np.ndarray, valid: np.ndarray | None = None
+) -> Iterator[Labels]:
+    """Blend tiles cut from one field of probabilities, (classes, rows, cols)."""
+    ok = np.ones((tiles.height, tiles.width), np.uint8) if valid is None else valid
+    blender = StripBlender(tiles, range(1, len(field) + 1), rows)
+    for i in tiles.touching(rows):
+        for j, x in enumerate(tiles.col_starts):
+            y = tiles.row_starts[i]
+            part = field[:, y : y + tiles.tile, x : x + tiles.tile]
+            short = [(0, 0), *((0, tiles.tile - n) for n in part.shape[1:])]
+            tile = np.pad(part, short, constant_values=9.0)  # what is outside must not count
+            blender.add(i, j, np.ascontiguousarray(tile.transpose(1, 0, 2)))
+        yield blender.finish(i, lambda r: ok[r.start : r.stop])
+
+
+def test_weights_of_two_tiles_by_hand() -> None:
+    """Tile 4, overlap 2, length 6: thirds in the overlap (to a 4096th), 1 outside it."""
+    weights = axis_weights((0, 2), tile=4, overlap=2, length=6) * 4096
+    assert weights.tolist() == [[4096, 4096, 2731, 1365], [1365, 2731, 4096, 4096]]
+
+
+def test_weights_where_three_tiles_meet_by_hand() -> None:
+    """Length 7 pulls the last window back to 3: at position 3 the tapers 1, 2, 1 share 1."""
+    weights = axis_weights((0, 2, 3), tile=4, overlap=2, length=7)
+    assert weights[:, [3, 1, 0]].diagonal().tolist() == [0.25, 0.5, 0.25]
+    assert weights[1].tolist()[2:] == [0.5, 1365 / 4096]
+
+
+def test_a_lone_tile_weighs_one_where_the_raster_is() -> None:
+    """A raster of 3 in a tile of 5: weight 1 on the raster, 0 on the mirrored rest."""
+    assert axis_weights((0,), 5, 2, 3).tolist() == [[1, 1, 1, 0, 0]]
+
+
+def test_a_seam_is_blended_by_hand() -> None:
+    """Two tiles that disagree: the class changes in the middle of the overlap, sure to unsure to sure."""
+    tiles = TileGrid(height=4, width=6, tile=4, overlap=2)
+    blender = StripBlender(tiles, [7, 9], range(4))
+    for j in (0, 1):
+        probabilities = np.zeros((4, 2, 4), np.float32)
+        probabilities[:, j] = 1
+        blender.add(0, j, probabilities)
+    labels = blender.finish(0, lambda rows: np.ones((len(rows), 6), np.uint8))
+    assert labels.rows == range(4)
+    assert labels.classes.tolist() == [[7, 7, 7, 9, 9, 9]] * 4
+    assert labels.confidence.tolist() == [[100, 100, 67, 67, 100, 100]] * 4
+
+
+def test_no_data_stays_no_data_and_ties_go_to_the_first_class() -> None:
+    """An invalid pixel is 0 in both; equal probabilities give the legend's first class."""
+    tiles = TileGrid(2, 2, 2, 0)
+    valid = np.array([[1, 0], [1, 1]], np.uint8)
+    (labels,) = blend(tiles, range(2), np.full((2, 2, 2), 0.5, np.float32), valid)
+    assert labels.classes.tolist() == [[1, 0], [1, 1]]
+    assert labels.confidence.tolist() == [[50, 0], [50, 50]]
+
+
+def test_a_valid_pixel_is_never_zero() -> None:
+    """With 255 equal classes (0.4 %) the confidence is 1, since 0 is nodata."""
+    field = np.full((255, 2, 2), 1 / 255, np.float32)
+    (labels,) = blend(TileGrid(2, 2, 2, 0), range(2), field)
+    assert labels.confidence.min() == 1
+    assert labels.classes.min() == 1
+
+
+def test_a_model_that_gives_no_number_is_an_error_only_where_there_is_data() -> None:
+    """NaN under a valid pixel raises; under nodata it does not matter."""
+    field = np.full((2, 2, 2), 0.5, np.float32)
+    field[:, 0, 1] = np.nan
+    tiles = TileGrid(2, 2, 2, 0)
+    (labels,) = blend(tiles, range(2), field, np.array([[1, 0], [1, 1]], np.uint8))
+    assert labels.classes.tolist() == [[1, 0], [1, 1]]
+    with pytest.raises(CheckpointError, match="not a number for 1 pixels"):
+        list(blend(tiles, range(2), field))
+
+
+@given(
+    st.integers(1, 300).flatmap(
+        lambda tile: st.tuples(st.just(tile), st.integers(0, tile - 1), st.integers(1, 2000))
+    )
+)
+def test_weights_sum_to_exactly_one(sizes: tuple[int, int, int]) -> None:
+    """The float32 sum over the tiles that cover a position is 1, bit for bit; none is negative."""
+    tile, overlap, length = sizes
+    starts = TileGrid(length, 1, tile, overlap).row_starts
+    total = np.zeros(length, np.float32)
+    weights = axis_weights(starts, tile, overlap, length)
+    for weight, start in zip(weights, starts, strict=True):
+        total[start : start + tile] += weight[: length - start]
+    assert (total == 1).all()
+    assert weights.min() >= 0
+
+
+@given(grids())
+@settings(deadline=None)
+def test_a_field_of_ones_comes_back_bit_for_bit(grid: TileGrid) -> None:
+    """The two-dimensional weights sum to exactly 1 at every pixel, corners included."""
+    blender = StripBlender(grid, [1], range(grid.height))
+    ones = np.ones((grid.tile, 1, grid.tile), np.float32)
+    for i in range(len(grid.row_starts)):
+        for j in range(len(grid.col_starts)):
+            blender.add(i, j, ones)
+        rows = grid.finished(i, range(grid.height))
+        slots = np.arange(rows.start, rows.stop) % len(blender._sum)
+        assert (blender._sum[slots] == 1).all()
+        blender.finish(i, lambda r: np.ones((len(r), grid.width), np.uint8))
+
+
+@given(grids(), st.integers(1, 40))
+@settings(deadline=None)
+def test_a_constant_prediction_comes_back_however_it_is_cut(grid: TileGrid, height: int) -> None:
+    """Probabilities 0.3 and 0.7 everywhere give class 2 at 70 percent everywhere."""
+    field = np.empty((2, grid.height, grid.width), np.float32)
+    field[:] = np.array([0.3, 0.7], np.float32)[:, None, None]
+    for band in grid.bands(height):
+        for labels in blend(grid, band, field):
+            assert (labels.classes == 2).all()
+            assert (labels.confidence == 70).all()
+
+
+@given(grids(), st.integers(1, 40), st.integers(0, 2**32))
+@settings(deadline=None)
+def test_cutting_into_bands_changes_no_label(grid: TileGrid, height: int, seed: int) -> None:
+    """Random fields with holes give the same rows in one band and in many."""
+    rng = np.random.default_rng(seed)
+    field = rng.dirichlet([1, 1, 1], (grid.height, grid.width)).transpose(2, 0, 1)
+    field = np.ascontiguousarray(field, np.float32)
+    valid = (rng.random((grid.height, grid.width)) > 0.2).astype(np.uint8)
+
+    def rows(bands: Iterator[range]) -> np.ndarray:
+        pieces = [p for band in bands for p in blend(grid, band, field, valid)]
+        return np.concatenate([np.stack([p.classes, p.confidence]) for p in pieces], axis=1)
+
+    whole, cut = rows(grid.bands()), rows(grid.bands(height))
+    assert (whole == cut).all()
+    assert ((whole[0] > 0) == valid).all()

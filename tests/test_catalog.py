@@ -1,0 +1,477 @@
+"""Catalogues: one question, one answer, whoever is asked; and nothing a stranger wrote is trusted."""
+
+import contextlib
+import functools
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shapely.geometry import Point, box, shape
+
+from landcover.errors import CatalogError
+from pipeline.catalog import ApiCatalog, Catalog, LocalCatalog, Question, open_catalog
+from pipeline.items import checked_item, remote_place
+from tests.made_catalogs import (
+    CORE,
+    COUNT,
+    EPOCH,
+    Answer,
+    holdings,
+    page,
+    scene,
+    scenes,
+    special_scenes,
+    strange_server,
+    write_index,
+)  # fmt: skip
+from tests.pgstac_server import free_port, shared_pgstac
+
+
+@pytest.fixture(scope="module", params=["api", ".parquet", ".ndjson", ".json"])
+def catalog(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    """The same scenes behind a real STAC API and in each kind of index."""
+    if request.param == "api":
+        return open_catalog(shared_pgstac(holdings))
+    path = tmp_path_factory.mktemp("index") / f"index{request.param}"
+    return open_catalog(str(write_index(path, scenes())))
+
+
+def _at(number: float) -> datetime:
+    return EPOCH + timedelta(hours=30 * number)
+
+
+def _cloud(item: Mapping[str, Any]) -> float:
+    return float(item["properties"].get("eo:cloud_cover", 1000))
+
+
+def _when(item: Mapping[str, Any]) -> datetime:
+    properties = item["properties"]
+    return datetime.fromisoformat(properties.get("start_datetime") or properties["datetime"])
+
+
+def _is_over(item: Mapping[str, Any], area: Any) -> bool:
+    return bool(shape(item["geometry"]).intersects(area))
+
+
+TRIANGLE = shape(
+    {"type": "Polygon", "coordinates": [[[2.5, 2.5], [6.5, 2.5], [2.5, 6.5], [2.5, 2.5]]]}
+)
+CQL2 = {
+    "op": "or",
+    "args": [
+        {"op": "and", "args": [
+            {"op": "=", "args": [{"property": "platform"}, "sat-1"]},
+            {"op": ">", "args": [{"property": "eo:cloud_cover"}, 90]},
+        ]},
+        {"op": "in", "args": [{"property": "id"}, ["scene-0003", "scene-0420"]]},
+    ],
+}  # fmt: skip
+
+QUESTIONS: dict[str, tuple[Question, Callable[[Mapping[str, Any]], bool]]] = {
+    "everything": (Question(), lambda _: True),
+    "bbox": (Question(bbox=(3.2, 2.1, 6.7, 4.3)), lambda i: _is_over(i, box(3.2, 2.1, 6.7, 4.3))),
+    "bbox that only touches": (Question(bbox=(0, 0, 1, 1)), lambda i: _is_over(i, box(0, 0, 1, 1))),
+    "triangle": (Question(intersects=TRIANGLE), lambda i: _is_over(i, TRIANGLE)),
+    "point": (Question(intersects=Point(5.5, 5.5)), lambda i: _is_over(i, Point(5.5, 5.5))),
+    "bbox over the antimeridian": (
+        Question(bbox=(179.5, -20, -179.5, -10)),
+        lambda i: i["id"] == "scene-0420",
+    ),
+    "east of the antimeridian": (
+        Question(intersects=box(-179.8, -17.8, -179.2, -17.2)),
+        lambda i: i["id"] == "scene-0420",
+    ),
+    "closed period, both ends included": (
+        Question(start=_at(10), end=_at(20)),
+        lambda i: _at(10) <= _when(i) <= _at(20),
+    ),
+    "open start": (Question(end=_at(15)), lambda i: _when(i) <= _at(15)),
+    "open end": (Question(start=_at(COUNT - 9)), lambda i: _when(i) >= _at(COUNT - 9)),
+    "inside a lasting scene": (
+        Question(start=datetime(2019, 6, 1, tzinfo=UTC), end=datetime(2019, 6, 2, tzinfo=UTC)),
+        lambda i: i["id"] == "scene-0421",
+    ),
+    "one instant": (Question(start=_at(7), end=_at(7)), lambda i: _when(i) == _at(7)),
+    "cloud limit": (Question(max_cloud_cover=11.1), lambda i: _cloud(i) <= 11.1),
+    "cql2": (
+        Question(filter=CQL2),
+        lambda i: (
+            (i["properties"]["platform"] == "sat-1" and 90 < _cloud(i) <= 100)
+            or i["id"] in ("scene-0003", "scene-0420")
+        ),
+    ),
+    "cloud limit and cql2": (
+        Question(max_cloud_cover=95, filter=CQL2),
+        lambda i: (
+            (i["properties"]["platform"] == "sat-1" and 90 < _cloud(i) <= 95)
+            or (i["id"] in ("scene-0003", "scene-0420") and _cloud(i) <= 95)
+        ),
+    ),
+    "ids": (
+        Question(ids=("scene-0005", "scene-0400", "absent")),
+        lambda i: i["id"] in ("scene-0005", "scene-0400"),
+    ),
+    "collection": (Question(collections=("odd",)), lambda i: i["collection"] == "odd"),
+    "all at once": (
+        Question(
+            bbox=(0, 0, 9.5, 9.5), start=_at(0), end=_at(300), collections=("even",), max_cloud_cover=50
+        ),
+        lambda i: (
+            _is_over(i, box(0, 0, 9.5, 9.5))
+            and _at(0) <= _when(i) <= _at(300)
+            and i["collection"] == "even"
+            and _cloud(i) <= 50
+        ),
+    ),
+    "no result": (Question(bbox=(100, 50, 101, 51)), lambda _: False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_catalogue_gives_the_same_scenes(catalog: Catalog, name: str):
+    """A question gets the scenes that satisfy its plain reading, newest first, from any catalogue."""
+    question, holds = QUESTIONS[name]
+    expected = [item for item in scenes() if holds(item)]
+    expected.sort(key=lambda i: (_when(i), i["collection"], i["id"]), reverse=True)
+    assert [item["id"] for item in catalog.search(question)] == [item["id"] for item in expected]
+    assert bool(expected) == (name != "no result")
+
+
+ORDERS: dict[str, tuple[Question, list[str]]] = {
+    "oldest first": (
+        Question(sortby=(("datetime", "asc"),), limit=3, start=_at(0)),
+        ["scene-0000", "scene-0001", "scene-0002"],
+    ),
+    "ties by collection and id": (
+        Question(sortby=(("datetime", "asc"),), start=_at(7), end=_at(8)),
+        ["scene-0007", "scene-0423", "scene-0008"],
+    ),
+    "id downwards": (Question(sortby=(("id", "desc"),), limit=2), ["scene-0423", "scene-0422"]),
+    "cloud, then time": (
+        Question(
+            sortby=(("eo:cloud_cover", "asc"), ("datetime", "desc")),
+            limit=3,
+            bbox=(0, 0, 19.9, 9.9),
+        ),
+        ["scene-0000", "scene-0406", "scene-0379"],  # 37 n mod 1000 = 0, 22, 23
+    ),
+    "missing values last": (
+        Question(
+            sortby=(("eo:cloud_cover", "asc"),), ids=("scene-0001", "scene-0422", "scene-0002")
+        ),
+        ["scene-0001", "scene-0002", "scene-0422"],
+    ),
+    "limit beyond one page": (
+        Question(limit=301),
+        [f"scene-{n:04d}" for n in (422, 420, *range(419, 120, -1))],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_every_catalogue_keeps_the_order_asked_for(catalog: Catalog, name: str):
+    """Sorting, ties, missing values and limits come out alike and as written here by hand."""
+    question, expected = ORDERS[name]
+    assert [item["id"] for item in catalog.search(question)] == expected
+
+
+def test_a_scene_is_the_same_from_every_catalogue(catalog: Catalog):
+    """What was put in comes out: place, time, properties and assets."""
+    for original in (scene(12), special_scenes()[0], special_scenes()[1]):
+        (found,) = catalog.search(Question(ids=(original["id"],)))
+        assert shape(found["geometry"]).equals(shape(original["geometry"]))
+        assert found["properties"] == original["properties"]
+        assert found["assets"]["red"]["href"] == original["assets"]["red"]["href"]
+        assert found["collection"] == original["collection"]
+
+
+def test_collections_are_named(catalog: Catalog):
+    """Each catalogue says which collections it has."""
+    assert catalog.collections() == ["even", "odd"]
+    assert catalog.sorts
+
+
+@given(
+    west=st.floats(0, 19), south=st.floats(0, 9), width=st.floats(0, 9), first=st.integers(0, COUNT),
+    length=st.integers(0, 60), cloud=st.none() | st.floats(0, 100),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_local_answers_are_exactly_the_matching_scenes(
+    west: float, south: float, width: float, first: int, length: int, cloud: float | None
+):
+    """For any box, period and cloud limit the index gives the matching scenes and no others."""
+    area = box(west, south, west + width, south + width)
+    question = Question(
+        intersects=area, start=_at(first), end=_at(first + length), max_cloud_cover=cloud
+    )
+    expected = {
+        item["id"]
+        for item in scenes()
+        if _is_over(item, area)
+        and _at(first) <= _when(item) <= _at(first + length)
+        and (cloud is None or _cloud(item) <= cloud)
+    }
+    assert {item["id"] for item in _shared_index().search(question)} == expected
+
+
+@functools.cache
+def _shared_index() -> LocalCatalog:
+    with tempfile.TemporaryDirectory() as folder:
+        return LocalCatalog(str(write_index(Path(folder) / "i.ndjson", scenes())))
+
+
+# --- questions and files that cannot be used
+
+
+@pytest.mark.parametrize(
+    ("settings_", "words"),
+    [
+        ({"bbox": (0, 0, 1, 1), "intersects": Point(0, 0)}, "not both"),
+        ({"bbox": (0, 10, 1, 5)}, "west,south,east,north"),
+        ({"bbox": (0, 0, float("nan"), 5)}, "west,south,east,north"),
+        ({"start": _at(2), "end": _at(1)}, "before it starts"),
+        ({"start": datetime(2020, 1, 1)}, "time zone"),  # noqa: DTZ001 - the fault under test
+        ({"limit": 0}, "limit is 0"),
+        ({"filter": {"op": "drop table", "args": []}}, "drop table"),
+    ],
+)
+def test_a_question_without_sense_is_refused(settings_: dict[str, Any], words: str):
+    """A question that contradicts itself is refused before anybody is asked."""
+    with pytest.raises(CatalogError, match=words):
+        Question(**settings_)
+
+
+@pytest.mark.parametrize("location", ["imagery", "catalog.txt", "ftp://example.com/stac", ""])
+def test_a_location_that_is_no_catalogue_is_refused(location: str):
+    """What is neither a URL nor an index file is refused with the way to make one."""
+    with pytest.raises(CatalogError, match="landcover index"):
+        open_catalog(location)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("absent.parquet", None, "does not exist"),
+        ("broken.parquet", "PAR1 and then nothing", "cannot be read"),
+        ("broken.ndjson", '{"type": "Feature", ', "cannot be read"),
+        ("static.json", '{"type": "Catalog", "links": []}', "static catalogue"),
+        ("list.json", "[1, 2]", "static catalogue"),
+    ],
+)
+def test_an_unusable_index_is_refused(tmp_path: Path, name: str, content: str | None, words: str):
+    """A file that is missing, cut short or something else gives one sentence."""
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(CatalogError, match=words):
+        open_catalog(str(path))
+
+
+def _asset(href: Any) -> dict[str, Any]:
+    return {"assets": {"red": {"href": href}}}
+
+
+HOSTILE = [
+    ({"id": ""}, "name"),
+    ({"id": "a\nb"}, "name"),
+    ({"id": "a\x1b[2Jb"}, "name"),
+    ({"id": "a\u202eb"}, "name"),
+    ({"id": 7}, "name"),
+    ({"collection": "a\x00b"}, "name"),
+    ({"properties": {}}, "scene-0001.*datetime"),
+    ({"properties": {"datetime": "yesterday"}}, "scene-0001.*yesterday"),
+    ({"geometry": {"type": "Blob", "coordinates": []}}, "scene-0001"),
+    ({"assets": {"r\ned": {"href": "https://a.org/b.tif"}}}, "scene-0001.*asset"),
+    (_asset(""), "red"),
+    (_asset(None), "scene-0001"),
+    (_asset("/vsicurl/https://a.org/b.tif"), "red"),
+    (_asset("/vsimem/x.tif"), "red"),
+    (_asset("<VRTDataset rasterXSize='1'>"), "red"),
+    (_asset("vrt://a.tif?bands=1"), "red"),
+    (_asset("zip+https://a.org/b.zip!c.tif"), "red"),
+    (_asset("ftp://a.org/b.tif"), "red"),
+    (_asset("https://a.org/b.tif\n/etc"), "red"),
+    (_asset("https://a.org/<b>.tif"), "red"),
+]
+REMOTE_ONLY = [
+    (_asset("/etc/passwd"), "red"),
+    (_asset("file:///etc/passwd"), "red"),
+    (_asset("//a.org/b.tif"), "red"),
+    (_asset("NETCDF:/etc/passwd:x"), "red"),
+    (_asset("C:\\secret.tif"), "red"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), HOSTILE)
+def test_a_hostile_scene_in_an_index_is_refused_by_name(
+    tmp_path: Path, change: dict[str, Any], words: str
+):
+    """Names with control characters, GDAL strings and strange addresses are refused, and named."""
+    path = write_index(tmp_path / "i.ndjson", [scene(0), scene(1) | change])
+    with pytest.raises(CatalogError, match=words):
+        open_catalog(str(path))
+
+
+def test_relative_hrefs_of_an_index_start_at_its_folder(tmp_path: Path):
+    """A relative href is a file beside the index, wherever the program runs; a URL stays."""
+    hrefs = {
+        "a.tif": f"{tmp_path}/a.tif",
+        "./b/c d#1.tif": f"{tmp_path}/b/c d#1.tif",
+        "../e.tif": f"{tmp_path.parent}/e.tif",
+        "/data/f.tif": "/data/f.tif",
+        "file:///data/g%20h.tif": "/data/g h.tif",
+        "NETCDF:x": f"{tmp_path}/NETCDF:x",
+        "s3://bucket/k.tif": "s3://bucket/k.tif",
+        "https://a.org/b.tif?sig=1%2F": "https://a.org/b.tif?sig=1%2F",
+    }
+    for ending in (".ndjson", ".parquet"):
+        items = [scene(n) | _asset(href) for n, href in enumerate(hrefs)]
+        found = open_catalog(str(write_index(tmp_path / f"i{ending}", items))).search(
+            Question(sortby=(("id", "asc"),))
+        )
+        assert [item["assets"]["red"]["href"] for item in found] == list(hrefs.values())
+
+
+def test_a_scene_listed_twice_counts_once_unless_it_differs(tmp_path: Path):
+    """Equal twins in an index are one scene; different scenes under one name are refused."""
+    path = write_index(tmp_path / "twin.ndjson", [scene(1), scene(1)])
+    assert len(open_catalog(str(path)).search(Question())) == 1
+    path = write_index(tmp_path / "other.ndjson", [scene(1), scene(1, platform="other")])
+    with pytest.raises(CatalogError, match="two different scenes 'scene-0001'"):
+        open_catalog(str(path))
+
+
+def test_answers_are_copies(tmp_path: Path):
+    """Changing an answer does not change the next one."""
+    catalog = open_catalog(str(write_index(tmp_path / "i.ndjson", [scene(1)])))
+    catalog.search(Question())[0]["properties"].clear()
+    assert catalog.search(Question())[0]["properties"] == scene(1)["properties"]
+
+
+# --- servers that misbehave
+
+
+def _paged(*pages: list[dict[str, Any]], loop: bool = False) -> Answer:
+    def answer(call: int, url: str) -> tuple[int, Any]:
+        number = call % len(pages)
+        more = loop or number < len(pages) - 1
+        return 200, page(pages[number], f"{url}/search" if more else None)
+
+    return answer
+
+
+@contextlib.contextmanager
+def _serving(answer: Answer, conforms: list[str] = CORE) -> Iterator[ApiCatalog]:
+    with strange_server(answer, conforms) as url:
+        yield ApiCatalog(url)
+
+
+def test_a_scene_seen_on_two_pages_counts_once():
+    """A server whose pages overlap gives each scene once."""
+    with _serving(_paged([scene(1), scene(2)], [scene(2), scene(3)])) as catalog:
+        assert [i["id"] for i in catalog.search(Question())] == ["scene-0001", "scene-0002", "scene-0003"]  # fmt: skip
+
+
+def test_a_server_that_repeats_itself_is_stopped():
+    """A `next` link that leads in a circle is an error, not an endless search."""
+    with (
+        _serving(_paged([scene(1)], [scene(2)], loop=True)) as catalog,
+        pytest.raises(CatalogError, match="same scenes again on page 3"),
+    ):
+        catalog.search(Question())
+
+
+def test_a_server_that_is_busy_is_asked_again():
+    """Answers 503 and 429 are retried, on POST too."""
+    busy: Answer = lambda call, _: (503, {}) if call == 0 else (200, page([scene(1)]))  # noqa: E731
+    with _serving(busy) as catalog:
+        assert [item["id"] for item in catalog.search(Question())] == ["scene-0001"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((400, {"code": "bad", "description": "no such\nthing"}), "did not answer"),
+        ((200, b"<html>login</html>"), "not STAC"),
+        ((200, {"features": [{"type": "Feature"}]}), "lacks 'id'"),
+        ((200, {"features": {"a": 1}}), "cannot be used|not STAC"),
+        ((200, [1]), "not STAC"),
+    ],
+)
+def test_an_answer_that_is_not_stac_is_one_sentence(answer: tuple[int, Any], words: str):
+    """Refusals, login pages and half items become a CatalogError on one line."""
+    with _serving(lambda *_: answer) as catalog, pytest.raises(CatalogError, match=words) as caught:
+        catalog.search(Question())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("change", "words"), HOSTILE + REMOTE_ONLY)
+def test_a_hostile_scene_from_a_server_is_refused_by_name(change: dict[str, Any], words: str):
+    """A remote catalogue may not name local files, nor smuggle what an index may not."""
+    with (
+        _serving(lambda *_: (200, page([scene(1) | change]))) as catalog,
+        pytest.raises(CatalogError, match=words),
+    ):
+        catalog.search(Question())
+
+
+def test_relative_hrefs_from_a_server_start_at_the_scene():
+    """A relative href of a remote scene is completed from its own address."""
+    item = scene(1) | _asset("./red.tif")
+    item["links"] = [{"rel": "self", "href": "https://a.org/items/1.json"}]
+    with _serving(lambda *_: (200, page([item]))) as catalog:
+        (found,) = catalog.search(Question())
+    assert found["assets"]["red"]["href"] == "https://a.org/items/red.tif"
+
+
+@pytest.mark.parametrize(
+    ("question", "ability"),
+    [
+        (Question(sortby=(("datetime", "asc"),)), "SORT"),
+        (Question(max_cloud_cover=5), "FILTER"),
+        (Question(filter=CQL2), "FILTER"),
+    ],
+)
+def test_a_server_that_would_ignore_the_question_is_not_asked(question: Question, ability: str):
+    """What a server does not claim to understand is an error, never a silently wrong answer."""
+    with (
+        _serving(lambda *_: (200, page([scene(1)]))) as catalog,
+        pytest.raises(CatalogError, match=ability),
+    ):
+        catalog.search(question)
+
+
+def test_a_server_without_search_is_refused():
+    """A static catalogue behind a URL is named as such."""
+    with (
+        _serving(lambda *_: (404, {}), conforms=[]) as catalog,
+        pytest.raises(CatalogError, match="not a STAC API"),
+    ):
+        catalog.search(Question())
+
+
+def test_nobody_listening_is_one_sentence():
+    """A closed port is reported within seconds, with what to check."""
+    with pytest.raises(CatalogError, match="check the address and the network"):
+        ApiCatalog(f"http://127.0.0.1:{free_port()}").search(Question())
+
+
+def _real_items(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder.rglob("*json")):
+        value = json.loads(path.read_text())
+        features = value.get("features", [value]) if isinstance(value, dict) else []
+        yield from (item for item in features if item.get("type") == "Feature" and "assets" in item)
+
+
+def test_real_items_are_accepted_as_if_a_server_sent_them(shared_data: Path):
+    """Every real item of eight providers passes the checks that hostile ones do not."""
+    items = list(_real_items(shared_data / "stac_documents"))
+    checked = [checked_item(i, "https://a.org/stac", 1, remote_place) for i in items]
+    assert [item["id"] for item in checked] == [item["id"] for item in items]
+    assert len(checked) == 64

@@ -1,0 +1,504 @@
+"""Index: folders of images become a catalogue, with the right dates, bands and places."""
+
+import csv
+import json
+import os
+import time
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import odc.stac
+import pystac
+import pytest
+import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
+from pystac.validation import validate_dict
+from rasterio import Affine
+from rasterio.enums import ColorInterp
+from rasterio.transform import from_origin
+from shapely.geometry import box, shape
+
+from landcover.bands import SENTINEL2, band_assets
+from landcover.errors import RasterError, SettingsError
+from landcover.period import Period
+from pipeline.catalog import Question, open_catalog
+from pipeline.index import _classify, _slug, index_folder
+from pipeline.items import Item
+from pipeline.search import search
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+GRID = from_origin(500_000, 5_000_000, 10, 10)
+
+
+def write(
+    path: Path, bands: int = 1, *, descriptions: tuple[str, ...] = (), colors: tuple[ColorInterp, ...] = (),
+    tags: Mapping[str, str] | None = None, value: int = 7, **profile: Any,
+) -> Path:  # fmt: skip
+    """A GeoTIFF of 12 x 12 pixels of 10 m in UTM zone 33 unless told otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "driver": "GTiff",
+        "dtype": "uint16",
+        "crs": "EPSG:32633",
+        "transform": GRID,
+        "width": 12,
+        "height": 12,
+    } | profile
+    with rasterio.open(path, "w", count=bands, **settings) as dataset:
+        dataset.write(
+            np.full((bands, settings["height"], settings["width"]), value, settings["dtype"])
+        )
+        for number, text in enumerate(descriptions, start=1):
+            dataset.set_band_description(number, text)
+        if colors:
+            dataset.colorinterp = colors
+        dataset.update_tags(**(tags or {}))
+    return path
+
+
+def index(folder: Path, output: Path, **settings: Any) -> tuple[dict[str, Any], list[Item]]:
+    """Index quietly; gives the details and the items as the catalogue gives them, oldest first."""
+    details = index_folder(folder, output, report=lambda _: None, **settings)
+    return details, open_catalog(str(output)).search(Question(sortby=(("datetime", "asc"),)))
+
+
+def only(folder: Path, output: Path, **settings: Any) -> Item:
+    """The one item of a folder."""
+    _, (item,) = index(folder, output, **settings)
+    return item
+
+
+def band_names(item: Item) -> list[str]:
+    """Names of the bands of the item's image asset."""
+    return [band["name"] for band in item["assets"]["image"]["bands"]]
+
+
+@pytest.fixture(params=[".parquet", ".ndjson"])
+def output(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Where the index goes."""
+    return tmp_path / f"index{request.param}"
+
+
+def sentinel2_folder(folder: Path, stem: str = "T33TWM_20200607T100031") -> Path:
+    """A folder of one file per band: 10 m, 20 m and 60 m."""
+    for band in SENTINEL2:
+        size = (
+            60
+            if band in ("B01", "B09", "B10")
+            else 10
+            if band in ("B02", "B03", "B04", "B08")
+            else 20
+        )
+        grid = from_origin(500_000, 5_000_000, size, size)
+        write(folder / f"{stem}_{band}.tif", transform=grid, width=120 // size, height=120 // size)
+    return folder
+
+
+def test_band_files_make_one_item(tmp_path: Path, output: Path):
+    """Fourteen files of one scene are one item with an asset per band, each with its own grid."""
+    item = only(sentinel2_folder(tmp_path / "imagery"), output)
+    assert item["id"] == "T33TWM_20200607T100031"
+    assert item["collection"] == "imagery"
+    assert item["properties"]["datetime"] == "2020-06-07T10:00:31Z"
+    assert item["properties"]["gsd"] == 10
+    assert item["properties"]["constellation"] == "sentinel-2"
+    assert set(item["assets"]) == set(SENTINEL2.values())
+    shapes = {name: item["assets"][name]["proj:shape"] for name in ("blue", "swir16", "coastal")}
+    assert shapes == {"blue": [12, 12], "swir16": [6, 6], "coastal": [2, 2]}
+    assert item["assets"]["swir16"]["proj:transform"] == [20, 0, 500_000, 0, -20, 5_000_000]
+    assert item["assets"]["swir16"]["proj:code"] == "EPSG:32633"
+    assert item["assets"]["blue"]["bands"] == [
+        {"name": "blue", "data_type": "uint16", "eo:common_name": "blue"}
+    ]
+    assert "eo:common_name" not in item["assets"]["scl"]["bands"][0]
+    assert {name: where[0] for name, where in band_assets(item["assets"]).items()} == {
+        name: name for name in SENTINEL2.values()
+    }
+
+
+def test_scenes_are_told_apart_by_folder_and_prefix(tmp_path: Path, output: Path):
+    """Two prefixes in one folder, and one prefix in two folders, are three scenes."""
+    for name in ("a/X_20200101_B02", "a/X_20200101_B03", "a/Y_20200102_B02", "b/X_20200101_B02"):
+        write(tmp_path / "i" / f"{name}.tif")
+    _, items = index(tmp_path / "i", output)
+    assert {item["id"]: sorted(item["assets"]) for item in items} == {
+        "a-X_20200101": ["blue", "green"],
+        "a-Y_20200102": ["blue"],
+        "b-X_20200101": ["blue"],
+    }
+
+
+def test_a_product_folder_by_resolution_is_one_scene(tmp_path: Path, output: Path):
+    """R10m and R20m of a product are one scene; of a band in both, the finer file counts."""
+    stem = "T33TWM_20200607T100031"
+    write(tmp_path / f"i/P/R10m/{stem}_B02_10m.tif")
+    write(
+        tmp_path / f"i/P/R20m/{stem}_B02_20m.tif", transform=from_origin(500_000, 5_000_000, 20, 20)
+    )
+    write(
+        tmp_path / f"i/P/R20m/{stem}_SCL_20m.tif", transform=from_origin(500_000, 5_000_000, 20, 20)
+    )
+    item = only(tmp_path / "i", output)
+    assert item["id"] == f"P-{stem}"
+    assert item["assets"]["blue"]["href"].endswith("_B02_10m.tif")
+    assert item["assets"]["scl"]["gsd"] == 20
+
+
+@pytest.mark.parametrize(
+    ("image", "given", "expected"),
+    [
+        ({"bands": 1}, None, ["gray"]),
+        ({"bands": 3}, None, ["red", "green", "blue"]),
+        ({"bands": 4}, None, ["red", "green", "blue", "nir"]),
+        ({"bands": 2}, None, ["band_1", "band_2"]),
+        ({"bands": 4, "dtype": "uint8", "photometric": "RGB", "alpha": "YES"}, None, ["red", "green", "blue", "alpha"]),
+        ({"bands": 4, "colors": tuple(map(ColorInterp, (5, 4, 3, 6)))}, None, ["blue", "green", "red", "alpha"]),
+        ({"bands": 5, "photometric": "RGB", "alpha": "YES"}, None, ["red", "green", "blue", "alpha", "nir"]),
+        ({"bands": 4, "descriptions": ("B02", "Green", "Near Infrared", "observations")}, None, ["blue", "green", "nir", "observations"]),
+        ({"bands": 3, "descriptions": ("vv", "vh", "vv")}, None, ["band_1", "vh", "band_3"]),
+        ({"bands": 3, "descriptions": ("Band 1", "Band 2", "Band 3")}, None, ["red", "green", "blue"]),
+        ({"bands": 1, "descriptions": ("Gamma0_VV",)}, None, ["gamma0_vv"]),
+        ({"bands": 4}, ("swir16", "nir", "red", "B03"), ["swir16", "nir", "red", "green"]),
+    ],
+)  # fmt: skip
+def test_bands_of_an_image_are_named(
+    tmp_path: Path,
+    output: Path,
+    image: dict[str, Any],
+    given: tuple[str, ...] | None,
+    expected: list[str],
+):
+    """As the user says, else as described, else by colour, else by their number."""
+    write(tmp_path / "i/20200101.tif", **image)
+    assert band_names(only(tmp_path / "i", output, bands=given)) == expected
+
+
+def test_a_guess_is_said(tmp_path: Path, output: Path):
+    """Bands named only by their number are reported, so that a wrong guess is seen."""
+    write(tmp_path / "i/20200101.tif", 4)
+    notes = index_folder(tmp_path / "i", output)["notes"]
+    assert any("taken as red, green, blue, nir" in note and "--bands" in note for note in notes)
+
+
+def test_radiometric_facts_are_kept(tmp_path: Path, output: Path):
+    """Nodata, scale, offset, processing baseline and cloud cover go into the item."""
+    path = write(
+        tmp_path / "i/S2A_MSIL2A_20220207T100231_N0400_R122.tif",
+        3,
+        nodata=0,
+        tags={"CLOUD_COVER": "12.5"},
+    )
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (1e-4, 1e-4, 1), (-0.1, -0.1, 0)
+    write(
+        tmp_path / "i/b_20220208.tif",
+        tags={"PROCESSING_BASELINE": "05.09"},
+        dtype="float32",
+        nodata=float("nan"),
+    )
+    _, (first, second) = index(tmp_path / "i", output)
+    red, _, blue = first["assets"]["image"]["bands"]
+    assert (red["nodata"], red["raster:scale"], red["raster:offset"]) == (0, 1e-4, -0.1)
+    assert "raster:scale" not in blue
+    assert first["properties"]["s2:processing_baseline"] == "04.00"
+    assert first["properties"]["eo:cloud_cover"] == 12.5
+    assert second["properties"]["s2:processing_baseline"] == "05.09"
+    assert "nodata" not in second["assets"]["image"]["bands"][0]
+
+
+def test_dates_come_from_the_table_then_metadata_then_name(tmp_path: Path, output: Path):
+    """Each image is dated by the best source it has; the table goes before all."""
+    for name in ("a_20010101", "b_20010101", "c_20010101"):
+        write(tmp_path / f"i/{name}.tif", tags={} if name[0] == "c" else {"TIFFTAG_DATETIME": "2002:02:02 02:02:02"})  # fmt: skip
+    (tmp_path / "dates.csv").write_text("path,datetime\na_*,2003-03-03T03:03:03Z\n")
+    details, items = index(tmp_path / "i", output, datetimes=tmp_path / "dates.csv")
+    assert {item["id"]: item["properties"]["datetime"] for item in items} == {
+        "a_20010101": "2003-03-03T03:03:03Z",
+        "b_20010101": "2002-02-02T02:02:02Z",
+        "c_20010101": "2001-01-01T00:00:00Z",
+    }
+    assert details["dated_by"] == {"table": 1, "metadata": 1, "name": 1}
+    assert details["dates"] == ["2001-01-01", "2002-02-02", "2003-03-03"]
+
+
+def test_a_year_is_a_span(tmp_path: Path, output: Path):
+    """An image named by its year is found at any time of it."""
+    write(tmp_path / "i/1985.tif")
+    item = only(tmp_path / "i", output)
+    assert item["properties"]["datetime"] is None
+    period = Period(date(1985, 6, 1), date(1985, 6, 2))
+    details = search(
+        catalog=str(output), footprint=shape(item["geometry"]), period=period, region="r",
+        output=tmp_path / "items.json", report=lambda _: None,
+    )  # fmt: skip
+    assert details["scenes"] == 1
+
+
+def test_bands_of_one_scene_with_different_table_times_are_refused(tmp_path: Path, output: Path):
+    """A table that tears a scene apart is an error, not a choice."""
+    sentinel2_folder(tmp_path / "i")
+    (tmp_path / "dates.csv").write_text(
+        "path,datetime\n*_B02.tif,2003-03-03\n*_B03.tif,2003-03-04\n"
+    )
+    with pytest.raises(RasterError, match="different times"):
+        index(tmp_path / "i", output, datetimes=tmp_path / "dates.csv")
+
+
+def test_the_footprint_is_where_the_pixels_are(tmp_path: Path, output: Path):
+    """Zone 33's central meridian is 15 E, so the image starts there; a lon/lat image is itself."""
+    write(tmp_path / "i/a_20200101.tif")
+    write(tmp_path / "i/b_20200102.tif", crs="EPSG:4326", transform=from_origin(10, 50, 0.01, 0.01))
+    _, (utm, degrees) = index(tmp_path / "i", output)
+    assert utm["bbox"][0] == pytest.approx(15, abs=1e-9)
+    assert utm["bbox"][3] == pytest.approx(45.1535, abs=1e-3)
+    assert (
+        shape(degrees["geometry"])
+        .normalize()
+        .equals_exact(box(10, 49.88, 10.12, 50).normalize(), 1e-9)
+    )
+
+
+def test_an_image_over_the_antimeridian_is_found_from_both_sides(tmp_path: Path, output: Path):
+    """Its footprint is split, its bbox has west > east, and a search on either side finds it."""
+    write(
+        tmp_path / "i/20200101.tif",
+        crs="EPSG:32660",
+        transform=from_origin(750_000, 100_000, 10_000, 10_000),
+    )
+    item = only(tmp_path / "i", output)
+    assert item["geometry"]["type"] == "MultiPolygon"
+    assert item["bbox"][0] > 179 > -179 > item["bbox"][2]
+    catalog = open_catalog(str(output))
+    for place in (box(179.5, 0, 179.9, 0.5), box(-179.9, 0, -179.7, 0.5)):
+        assert len(catalog.search(Question(intersects=place))) == 1
+    assert catalog.search(Question(intersects=box(0, 0, 1, 1))) == []
+
+
+def test_hrefs_are_relative_where_both_can_move_together(tmp_path: Path):
+    """An index above its images names them relatively; one elsewhere names them fully."""
+    path = write(tmp_path / "here/i/a b#20200101.tif")
+    for place, expected in (("here", "./i/a b#20200101.tif"), ("away", str(path))):
+        output = tmp_path / place / "index.ndjson"
+        index(tmp_path / "here/i", output)
+        assert json.loads(output.read_text())["assets"]["image"]["href"] == expected
+    (tmp_path / "here").rename(tmp_path / "moved")
+    (item,) = open_catalog(str(tmp_path / "moved/index.ndjson")).search(Question())
+    assert Path(item["assets"]["image"]["href"]).is_file()
+
+
+def test_equal_names_get_different_ids(tmp_path: Path, output: Path):
+    """Files that would share an id, or would have none, still have safe ids of their own."""
+    for name in ("a 1_20200101.tif", "a-1_20200101.tif", "a-1_20200101.tiff", "2020-01-01/é.tif"):
+        write(tmp_path / "i" / name)
+    _, items = index(tmp_path / "i", output)
+    ids = {item["id"] for item in items}
+    assert len(ids) == 4
+    assert all(_slug(name) == name for name in ids)
+
+
+@given(st.text(min_size=1, max_size=30))
+def test_slugs_are_safe_file_names(text: str):
+    """Whatever a path holds, its id has only letters, digits, dot, dash and underscore."""
+    assert all(c.isascii() and (c.isalnum() or c in "._-") for c in _slug(text))
+    assert not _slug(text).startswith((".", "-"))
+
+
+@pytest.mark.parametrize(
+    ("name", "scene", "band"),
+    [
+        ("x/T30TXT_20171014T110959_B8A.tif", "x/T30TXT_20171014T110959", "nir08"),
+        ("2018-10-13, Sentinel-2B L1C, B01.tiff", "2018-10-13, Sentinel-2B L1C", "coastal"),
+        ("x/b02.tif", "x", "blue"),
+        (
+            "HLS.S30.T33TWM.2020159T100031.v2.0.B11.tif",
+            "HLS.S30.T33TWM.2020159T100031.v2.0",
+            "swir16",
+        ),
+        ("x/SCL_20m.jp2", "x", "scl"),
+        ("LC08_L1TP_190030_20200607_B10.TIF", "LC08_L1TP_190030_20200607_B10", None),
+        ("x/ABCB02.tif", "x/ABCB02", None),
+        ("x/a_B13.tif", "x/a_B13", None),
+    ],
+)
+def test_band_files_are_known_by_name(name: str, scene: str, band: str | None):
+    """Band and scene come from the file's name, in any case; Landsat's numbers mean other bands."""
+    found = _classify(PurePosixPath(name))
+    assert (found.scene, found.band) == (scene, band)
+
+
+# --- files that cannot be used
+
+
+def bad_folder(folder: Path) -> Path:
+    """A good image beside one without CRS, one cut short, one undated, and a plain picture."""
+    write(folder / "good_20200101.tif", 3)
+    write(folder / "lost_20200101.tif", 3, crs=None)
+    cut = write(folder / "cut_20200101.tif", 3)
+    cut.write_bytes(cut.read_bytes()[:-400])
+    write(folder / "undated.tif", 3)
+    write(folder / "picture.tif", 1, crs=None, transform=Affine.identity())
+    return folder
+
+
+def test_one_bad_file_stops_the_index(tmp_path: Path, output: Path):
+    """Without leave to skip, the first bad file is named, the others counted, nothing written."""
+    with pytest.raises(RasterError, match=r"cut_20200101\.tif .*\(2 more files cannot be used\.\)"):
+        index(bad_folder(tmp_path / "i"), output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["i"]
+
+
+def test_bad_files_are_set_apart_on_request(tmp_path: Path, output: Path):
+    """With --skip-bad the rest is indexed and every bad file is listed with its reason."""
+    details, (item,) = index(bad_folder(tmp_path / "i"), output, skip_bad=True)
+    assert item["id"] == "good_20200101"
+    with output.with_name(output.name + ".rejected.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["path"] for row in rows] == details["rejected"]
+    reasons = {row["path"]: row["reason"] for row in rows}
+    assert "cut short" in reasons["cut_20200101.tif"] or "damaged" in reasons["cut_20200101.tif"]
+    assert "no coordinate reference system" in reasons["lost_20200101.tif"]
+    assert "--datetimes" in reasons["undated.tif"]
+    assert details["skipped"] == ["picture.tif"]
+    for name in details["rejected"]:
+        (tmp_path / "i" / name).unlink()
+    index(tmp_path / "i", output)
+    assert not output.with_name(output.name + ".rejected.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda _: None, "holds no georeferenced image"),
+        (lambda p: write(p / "a.tif", crs=None, transform=Affine.identity()), "1 pictures"),
+        (lambda p: write(p / "a_20200101_B02.tif", crs=None, transform=Affine.identity()), "a_20200101_B02.tif has no coordinate"),
+        (lambda p: write(p / "a_20200101_B02.tif", 3), "named as one band"),
+        (lambda p: write(p / "LC08_L1TP_190030_20200607_20200625_02_T1_B10.TIF"), "band of a Landsat scene"),
+        (lambda p: write(p / "ortho.tif", 3), r"ortho.tif has no date .* --datetimes|--datetimes"),
+        (lambda p: (p / "a.tif").write_text("not a tiff"), "a.tif cannot be read"),
+    ],
+)  # fmt: skip
+def test_a_folder_without_usable_images_is_refused(
+    tmp_path: Path, output: Path, make: Any, words: str
+):
+    """Nothing usable is an error, and nothing is left behind."""
+    (tmp_path / "i").mkdir()
+    make(tmp_path / "i")
+    with pytest.raises(RasterError, match=words):
+        index(tmp_path / "i", output)
+    assert not output.exists()
+
+
+def test_wrong_arguments_are_refused(tmp_path: Path):
+    """A missing folder, an unknown format and a wrong count of bands are named."""
+    write(tmp_path / "i/20200101.tif", 3)
+    with pytest.raises(SettingsError, match="does not exist"):
+        index(tmp_path / "absent", tmp_path / "a.parquet")
+    with pytest.raises(SettingsError, match=r"must end in \.parquet or \.ndjson"):
+        index(tmp_path / "i", tmp_path / "a.json")
+    with pytest.raises(RasterError, match="has 3 bands, not the 2 named"):
+        index(tmp_path / "i", tmp_path / "a.parquet", bands=("red", "nir"))
+
+
+def test_hidden_files_and_odd_things_are_no_images(tmp_path: Path, output: Path):
+    """Half-written files, side-cars, a pipe and a folder named like an image are passed by."""
+    write(tmp_path / "i/20200101.tif")
+    (tmp_path / "i/.partial-1-b.tif").write_bytes(b"half")
+    (tmp_path / "i/20200101.tif.ovr").write_bytes(b"x")
+    (tmp_path / "i/folder.tif").mkdir()
+    os.mkfifo(tmp_path / "i/pipe.tif")
+    details, _ = index(tmp_path / "i", output)
+    assert details["files"] == 1
+
+
+def test_a_rerun_gives_the_same_bytes(tmp_path: Path, output: Path):
+    """The index depends on the images alone, not on time or on the order of reading."""
+    sentinel2_folder(tmp_path / "i")
+    bad_folder(tmp_path / "i/more")
+    index(tmp_path / "i", output, skip_bad=True)
+    first = output.read_bytes()
+    time.sleep(0.01)
+    index(tmp_path / "i", output, skip_bad=True)
+    assert output.read_bytes() == first
+
+
+def test_items_are_valid_stac_and_can_be_read(tmp_path: Path, output: Path):
+    """Items pass the STAC 1.1 schema, and odc-stac loads their pixels at the right place."""
+    sentinel2_folder(tmp_path / "i")
+    write(tmp_path / "i/ortho_20200608.tif", 4, value=9)
+    _, items = index(tmp_path / "i", output)
+    for item in items:  # the schema asks for a link where there is a collection
+        link = {"rel": "collection", "href": "./collection.json"}
+        validate_dict(item | {"links": [link]}, extensions=[])
+    scene, ortho = map(pystac.Item.from_dict, items)
+    bands = odc.stac.load([scene], bands=["blue", "swir16"], crs="EPSG:32633", resolution=10)
+    assert bands.blue.shape == (1, 12, 12)
+    assert (bands.blue.values == 7).all()
+    assert (bands.swir16.values == 7).all()
+    assert (odc.stac.load([ortho], bands=["image.4"])["image.4"].values == 9).all()
+
+
+# --- real images
+
+
+def test_the_real_sentinel2_pairs_are_fourteen_scenes(
+    shared_data: Path, tmp_path: Path, output: Path
+):
+    """Seven cities at two dates, dated by the table made from their dates.txt files."""
+    folder = shared_data / "sentinel2_pairs_oscd"
+    rows, expected = ["path,datetime"], {}
+    for file in sorted(folder.glob("images/*/dates.txt")):
+        for number, line in enumerate(file.read_text().split("\n")[:2], start=1):
+            day = date.fromisoformat(line.split(": ")[1]).isoformat()
+            rows.append(f"images/{file.parent.name}/imgs_{number}/*,{day}")
+            expected[f"{file.parent.name}-imgs_{number}"] = day
+    (tmp_path / "dates.csv").write_text("\n".join(rows) + "\n")
+    details, items = index(folder, output, datetimes=tmp_path / "dates.csv")
+    found = {"-".join(i["id"].split("-")[1:3]): i["properties"]["datetime"][:10] for i in items}
+    assert details["items"] == len(items) == 14
+    assert found == expected
+    assert len(details["skipped"]) == 6
+    assert all(set(i["assets"]) == set(SENTINEL2.values()) - {"scl"} for i in items)
+    area = shape(
+        json.loads((folder / "images/nantes/nantes.geojson").read_text())["features"][0]["geometry"]
+    )
+    near = open_catalog(str(output)).search(Question(intersects=area))
+    assert ["nantes" in item["id"] for item in near] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("folder", "dates", "bands"),
+    [
+        ("naip_series_north_dakota", ["2009-08-18", "2014-07-20", "2019-09-04", "2020-08-31"], ["red", "green", "blue", "nir"]),
+        ("landsat_series_peru", [f"{year}-01-01" for year in range(1985, 2021, 5)], ["swir16", "nir", "red", "green"]),
+        ("drone_orthos", ["2014-04-01"], ["red", "green", "blue"]),
+    ],
+)  # fmt: skip
+def test_real_multiband_images_are_scenes(
+    shared_data: Path, tmp_path: Path, output: Path, folder: str, dates: list[str], bands: list[str]
+):
+    """Aerial, satellite and drone images get their dates and bands, by the table where they must."""
+    settings: dict[str, Any] = {}
+    if folder == "landsat_series_peru":
+        settings["bands"] = bands
+    if folder == "drone_orthos":
+        (tmp_path / "dates.csv").write_text("path,datetime\n*,2014-04-01\n")
+        settings["datetimes"] = tmp_path / "dates.csv"
+    details, items = index(shared_data / folder, output, **settings)
+    assert details["dates"] == dates
+    assert {tuple(band_names(item)) for item in items} - {(*bands, "alpha")} == {tuple(bands)}
+
+
+def test_tricky_real_files_are_listed_and_the_rest_indexed(
+    shared_data: Path, tmp_path: Path, output: Path
+):
+    """Of 58 awkward files the usable are scenes and each other one is listed or passed over."""
+    (tmp_path / "dates.csv").write_text("path,datetime\n*,2020-01-01\n")
+    details, items = index(
+        shared_data / "tricky_files", output, skip_bad=True, datetimes=tmp_path / "dates.csv"
+    )
+    assert (len(items), len(details["rejected"]), len(details["skipped"])) == (23, 28, 7)
+    assert details["files"] == 58

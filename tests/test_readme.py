@@ -1,0 +1,75 @@
+"""The README does not drift: its commands run, its links and pictures exist."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.command import ROOT, DemoRun
+
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    line
+    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    for line in block.strip().splitlines()
+]
+BY_OTHERS = {"make run": "the fixture demo_run", "make test": "this very test run"}
+"""Commands that run elsewhere in the tests."""
+NEEDS_NETWORK = {"make run REGION=nantes"}
+
+
+def run(command: str, demo: DemoRun) -> subprocess.CompletedProcess[str]:
+    """Run a README command in the repository, with its outputs in the demo's folder."""
+    command = command.replace("outputs/", f"{demo.out}/")
+    if command.startswith("make run") and "OUT=" not in command:
+        command += f" OUT={demo.out}"
+    return subprocess.run(
+        command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def test_the_newcomer_sees_two_commands_first() -> None:
+    """The first block of commands is the two that do everything."""
+    assert COMMANDS[:2] == ["make run", "make test"]
+
+
+@pytest.mark.skipif(not (ROOT / ".venv/.ready").exists(), reason="make did not set up .venv here")
+def test_every_command_runs(demo_run: DemoRun) -> None:
+    """Every command of the README, in order, ends well; without network, the one that needs it says so."""
+    for command in COMMANDS:
+        if command in BY_OTHERS:
+            continue
+        result = run(command, demo_run)
+        if command in NEEDS_NETWORK and result.returncode != 0:
+            assert "error: " in result.stderr
+            assert "earth-search.aws.element84.com" in result.stderr
+        else:
+            assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+
+
+def test_links_and_pictures_exist() -> None:
+    """Every relative link leads to a file."""
+    targets = [t for t in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in t]
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_make_targets_are_documented() -> None:
+    """`make help` lists every target of the Makefile."""
+    shown = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert len(targets) >= 8
+    assert [t for t in targets if not re.search(rf"make {t}\s", shown)] == []
+
+
+def test_no_machine_is_named() -> None:
+    """No file of the repository carries a path of the machine it was written on."""
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in files.stdout.splitlines():
+        if Path(name).suffix in {".py", ".md", ".yml", ".toml", ".json", ".lock", ""}:
+            assert "/work" + "/" not in (ROOT / name).read_text(errors="replace"), name

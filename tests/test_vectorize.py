@@ -1,0 +1,282 @@
+"""The GeoPackage of polygons: true to its raster, valid, styled, and the same bytes each time."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import geopandas as gpd
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+
+from landcover.area import pixel_areas
+from landcover.errors import LegendError, RasterError
+from landcover.legend import LandClass, Legend
+from pipeline.cog import CogProfile, open_cog
+from pipeline.summarize import summarize
+from pipeline.vectorize import vectorize
+
+LEGEND = Legend(
+    (
+        LandClass(1, "Water", "#3f7fbf"),
+        LandClass(2, "Forêt <dense> & \x07bois", "#1e6b34"),
+        LandClass(9, "Never seen", "#c8473d"),
+    )
+)
+UTM = GeoBox((40, 60), Affine(10, 0, 600_000, 0, -10, 6_700_000), "EPSG:32633")
+TURNED = Affine.translation(16.5, 48.2) * Affine.rotation(20) * Affine.scale(1e-4, 8e-5)
+
+
+def write_classes(path: Path, classes: np.ndarray, grid: GeoBox, **tags: str) -> Path:
+    """A class raster as segment writes it."""
+    tags = {"LEGEND": json.dumps(LEGEND.to_records())} | tags
+    profile = CogProfile("uint8", ["class"], "mode", LEGEND.colormap(), tags)
+    with open_cog(path, grid, profile) as cog:
+        cog.write(classes.astype(np.uint8)[None])
+    return path
+
+
+def write_confidence(path: Path, percent: np.ndarray, grid: GeoBox) -> Path:
+    """A confidence raster as segment writes it."""
+    with open_cog(path, grid, CogProfile("uint8", ["confidence"])) as cog:
+        cog.write(percent.astype(np.uint8)[None])
+    return path
+
+
+def random_classes(shape: tuple[int, int]) -> np.ndarray:
+    """Classes 0 to 2 in clumps."""
+    coarse = np.random.default_rng(3).integers(0, 3, (shape[0] // 2, shape[1] // 2))
+    return np.kron(coarse, np.ones((2, 2), int))
+
+
+def vectorized(folder: Path, grid: GeoBox) -> tuple[np.ndarray, np.ndarray, Path]:
+    """Random classes, their confidence, and the GeoPackage made of both."""
+    classes = random_classes(grid.shape)
+    percent = np.where(classes > 0, np.random.default_rng(4).integers(1, 101, grid.shape), 0)
+    vectorize(
+        classes=write_classes(folder / "classes.tif", classes, grid),
+        confidence=write_confidence(folder / "confidence.tif", percent, grid),
+        output=folder / "landcover.gpkg",
+    )
+    return classes, percent, folder / "landcover.gpkg"
+
+
+def query(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    """Rows of a GeoPackage, read as plain SQLite."""
+    database = sqlite3.connect(path)
+    try:
+        return database.execute(sql).fetchall()
+    finally:
+        database.close()
+
+
+def test_a_drawing_becomes_its_polygons(tmp_path: Path):
+    """Three pixels of water around a forest pixel: two rows with class, pixels and confidence."""
+    grid = GeoBox((2, 2), Affine(100, 0, 1_000_000, 0, -100, 5_000_000), "EPSG:6933")
+    details = vectorize(
+        classes=write_classes(tmp_path / "c.tif", np.array([[1, 1], [1, 2]]), grid),
+        confidence=write_confidence(tmp_path / "p.tif", np.array([[50, 60], [90, 33]]), grid),
+        output=tmp_path / "out.gpkg",
+    )
+    layer = gpd.read_file(tmp_path / "out.gpkg", layer="landcover")
+    assert list(layer.columns) == [
+        "class_code", "class_name", "area_ha", "confidence", "pixels", "geometry",
+    ]  # fmt: skip
+    assert layer.class_code.tolist() == [1, 2]
+    assert layer.class_name.tolist() == list(LEGEND.names[:2])
+    assert layer.pixels.tolist() == [3, 1]
+    assert layer.confidence.tolist() == pytest.approx([200 / 3, 33])
+    assert layer.area_ha.tolist() == pytest.approx([3, 1], rel=1e-9)
+    assert layer.crs == "EPSG:6933"
+    assert layer.area.tolist() == [30_000, 10_000]
+    assert (details["polygons"], details["pixels"]) == (2, 4)
+    assert details["area_ha"] == pytest.approx(4, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        UTM,
+        GeoBox((40, 60), TURNED, "EPSG:4326"),
+        GeoBox((40, 60), Affine(10, 0, 1e6, 0, 10, 8e6), "EPSG:3857"),
+        GeoBox((40, 60), Affine(30, 0, 0, 0, -30, 0), CRS("+proj=laea +lat_0=48 +lon_0=16")),
+    ],
+    ids=["utm", "rotated degrees", "south-up mercator", "no epsg code"],
+)
+def test_polygons_are_a_coverage_with_the_pixels_area(tmp_path: Path, grid: GeoBox):
+    """In any CRS: a valid coverage, hectares of the valid pixels, and the layer `areas` agrees."""
+    classes, _, path = vectorized(tmp_path, grid)
+    layer = gpd.read_file(path, layer="landcover")
+    assert shapely.coverage_is_valid(layer.geometry.values)
+    assert layer.crs.equals(grid.crs.proj, ignore_axis_order=True)
+    assert layer.pixels.sum() == (classes > 0).sum()
+    expected = pixel_areas(grid)[classes > 0].sum() / 1e4
+    assert layer.area_ha.sum() == pytest.approx(expected, rel=1e-9)
+    areas = pyogrio.read_dataframe(path, layer="areas").set_index("class_code")
+    assert areas.index.tolist() == [1, 2, 9]
+    sums = layer.groupby("class_code").area_ha.sum().reindex([1, 2, 9], fill_value=0)
+    assert areas.area_ha.tolist() == pytest.approx(sums.tolist(), rel=1e-12)
+    assert areas.share_percent.sum() == pytest.approx(100, rel=1e-12)
+    assert areas.pixels.sum() == layer.pixels.sum()
+
+
+def test_polygons_hold_the_mean_of_their_pixels(tmp_path: Path):
+    """Burning polygon numbers back finds each polygon's pixels: class, count, confidence agree."""
+    classes, percent, path = vectorized(tmp_path, UTM)
+    layer = gpd.read_file(path, layer="landcover")
+    numbers = rasterio.features.rasterize(
+        zip(layer.geometry, range(1, len(layer) + 1), strict=True), UTM.shape,
+        transform=UTM.affine, dtype="int32",
+    )  # fmt: skip
+    assert np.array_equal(numbers > 0, classes > 0)
+    for number, row in enumerate(layer.itertuples(), start=1):
+        inside = numbers == number
+        assert set(classes[inside]) == {row.class_code}
+        assert inside.sum() == row.pixels
+        assert percent[inside].mean() == pytest.approx(row.confidence)
+
+
+def test_the_table_of_the_map_is_that_of_summarize(tmp_path: Path):
+    """The layer `areas` and areas.csv hold the same figures, to the last bit."""
+    _, _, path = vectorized(tmp_path, UTM)
+    rows = summarize(classes=tmp_path / "classes.tif", output=tmp_path / "areas.csv")["rows"]
+    layer = pyogrio.read_dataframe(path, layer="areas")
+    for column in ("class_code", "area_ha", "share_percent", "pixels"):
+        assert layer[column].tolist() == [row[column] for row in rows]
+
+
+def test_the_file_passes_the_validator_of_gdal(tmp_path: Path):
+    """`validate_gpkg` finds nothing to say, and the version is 1.3."""
+    _, _, path = vectorized(tmp_path, UTM)
+    done = subprocess.run(
+        [sys.executable, "-m", "osgeo_utils.samples.validate_gpkg", str(path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert query(path, "PRAGMA user_version") == [(10300,)]
+
+
+def test_the_file_has_a_spatial_index_and_says_what_it_holds(tmp_path: Path):
+    """The polygons are indexed, and both layers describe their columns and units."""
+    _, _, path = vectorized(tmp_path, UTM)
+    extensions = query(path, "SELECT table_name, extension_name FROM gpkg_extensions")
+    assert ("landcover", "gpkg_rtree_index") in extensions
+    contents = dict(query(path, "SELECT table_name, description FROM gpkg_contents"))
+    assert "percent" in contents["landcover"]
+    assert "hectares" in contents["areas"]
+
+
+def test_the_file_carries_one_default_style(tmp_path: Path):
+    """`layer_styles` is as QGIS makes it; hostile class names cannot break its documents."""
+    _, _, path = vectorized(tmp_path, UTM)
+    style = "SELECT f_table_catalog, f_table_schema, f_table_name, f_geometry_column, useAsDefault"
+    assert query(path, f"{style} FROM layer_styles") == [("", "", "landcover", "geom", 1)]
+    (documents,) = query(path, "SELECT styleQML, styleSLD FROM layer_styles")
+    for text in documents:
+        assert "Forêt &lt;dense&gt; &amp; bois" in text
+        ET.fromstring(text)
+    assert 'value="30,107,52,255"' in documents[0]
+    assert "#1e6b34" in documents[1]
+    registered = "SELECT data_type, srs_id FROM gpkg_contents WHERE table_name = 'layer_styles'"
+    assert query(path, registered) == [("attributes", 0)]
+
+
+def test_a_rerun_gives_the_same_bytes(tmp_path: Path):
+    """Nothing in the file depends on the time, the folder or the run."""
+    made = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        made.append(vectorized(tmp_path / name, UTM)[2].read_bytes())
+    assert made[0] == made[1]
+    assert pyogrio.get_gdal_config_option("OGR_CURRENT_DATE") is None
+
+
+def test_without_confidence_the_column_is_empty(tmp_path: Path):
+    """The columns are the same with and without a confidence raster."""
+    classes = write_classes(tmp_path / "c.tif", random_classes(UTM.shape), UTM)
+    vectorize(classes=classes, confidence=None, output=tmp_path / "out.gpkg")
+    assert gpd.read_file(tmp_path / "out.gpkg", layer="landcover").confidence.isna().all()
+
+
+def test_a_map_without_data_has_no_polygon(tmp_path: Path):
+    """All nodata: a valid file with an empty layer and a table of zeros."""
+    classes = write_classes(tmp_path / "c.tif", np.zeros(UTM.shape), UTM)
+    details = vectorize(classes=classes, confidence=None, output=tmp_path / "out.gpkg")
+    assert details["polygons"] == 0
+    assert len(gpd.read_file(tmp_path / "out.gpkg", layer="landcover")) == 0
+    assert pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="areas").area_ha.tolist() == [0] * 3
+
+
+def test_many_polygons_are_written_in_batches(tmp_path: Path):
+    """A chequerboard of 90,000 polygons, more than one batch, arrives complete and in order."""
+    grid = GeoBox((300, 300), UTM.affine, UTM.crs)
+    board = np.indices(grid.shape).sum(axis=0) % 2 + 1
+    classes = write_classes(tmp_path / "c.tif", board, grid)
+    vectorize(classes=classes, confidence=None, output=tmp_path / "out.gpkg")
+    layer = gpd.read_file(tmp_path / "out.gpkg", layer="landcover")
+    assert layer.class_code.tolist() == board.ravel().tolist()
+    assert (layer.pixels == 1).all()
+    assert (layer.area == 100).all()
+
+
+def test_bad_rasters_are_refused_and_leave_nothing(tmp_path: Path):
+    """Truncated, without CRS, without legend, unknown code, other grid: an error, and no file."""
+    classes = write_classes(tmp_path / "classes.tif", random_classes(UTM.shape), UTM)
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes(classes.read_bytes()[:-200])
+    with rasterio.open(classes) as dataset:
+        pixels, tags, profile = dataset.read(), dataset.tags(), dataset.profile
+    cases: list[tuple[Path, type[Exception], str]] = [
+        (cut, RasterError, "cannot be read"),
+        (tmp_path / "missing.tif", RasterError, "missing.tif"),
+    ]
+    for name, change, error, message in [
+        ("nowhere", {"crs": None}, RasterError, "has no CRS"),
+        ("float", {"dtype": "float32"}, RasterError, "float32"),
+        ("marked", {"nodata": 255}, RasterError, "255"),
+    ]:
+        plain = {"driver": "GTiff", "tiled": False, "compress": None}
+        with rasterio.open(tmp_path / f"{name}.tif", "w", **(profile | plain | change)) as dataset:
+            dataset.write(pixels)
+            dataset.update_tags(**tags)
+        cases.append((tmp_path / f"{name}.tif", error, message))
+    cases.append(
+        (write_classes(tmp_path / "none.tif", np.ones((2, 2)), UTM[:2, :2], LEGEND="no"), LegendError, "legend")
+    )  # fmt: skip
+    cases.append(
+        (write_classes(tmp_path / "odd.tif", np.full((2, 2), 5), UTM[:2, :2]), RasterError, "codes")
+    )
+    for path, error, message in cases:
+        with pytest.raises(error, match=message):
+            vectorize(classes=path, confidence=None, output=tmp_path / "out.gpkg")
+    elsewhere = GeoBox(UTM.shape, UTM.affine * Affine.translation(1, 0), UTM.crs)
+    confidence = write_confidence(tmp_path / "confidence.tif", np.ones(UTM.shape), elsewhere)
+    with pytest.raises(RasterError, match="another grid"):
+        vectorize(classes=classes, confidence=confidence, output=tmp_path / "out.gpkg")
+    assert not [path for path in tmp_path.iterdir() if "gpkg" in path.name]
+
+
+def test_real_land_cover_closes(shared_data: Path, tmp_path: Path):
+    """The official land-use map of a square kilometre in Slovenia: coverage, and closed areas."""
+    codes = np.load(shared_data / "sentinel2_lulc_slovenia/TestEOPatch/mask_timeless/LULC.npy")
+    codes = codes.squeeze()
+    legend = [
+        {"code": c, "name": f"Class {c}", "color": f"#{c * 20:02x}8040"} for c in range(1, 11)
+    ]
+    grid = GeoBox(codes.shape, Affine(10, 0, 465_180, 0, -10, 5_080_254), "EPSG:32633")
+    classes = write_classes(tmp_path / "c.tif", codes, grid, LEGEND=json.dumps(legend))
+    details = vectorize(classes=classes, confidence=None, output=tmp_path / "out.gpkg")
+    layer = gpd.read_file(tmp_path / "out.gpkg", layer="landcover")
+    assert details["pixels"] == (codes > 0).sum()
+    assert shapely.coverage_is_valid(layer.geometry.values)
+    assert layer.area_ha.sum() == pytest.approx(pixel_areas(grid)[codes > 0].sum() / 1e4, rel=1e-9)
+    assert details["area_ha"] == pytest.approx((codes > 0).sum() * 0.01, rel=1e-3)  # planar
