@@ -56,6 +56,8 @@ class LandscapeOptions:
     """Depth of a block of buildings, pixels."""
     lot: float = 2.1
     """Width of a building lot, pixels."""
+    grain: float = 1.0
+    """How much pixels of one material differ, as a factor."""
     crops: Mix = (
         ("wheat", 0.27),
         ("maize", 0.20),
@@ -389,8 +391,8 @@ class _Builder:
         """Draw roads and hedges; return the lanes too narrow to be a pixel's class."""
         dry = COVER[self.material] != Cover.WATER
         lanes = np.where((self.layout.verge < 0.55) & dry, np.float32(0.40), np.float32(0))
-        hedged = (chance(self.layout.index, self.seed, 41) < 0.22) & (self.fields.chance(43) < 0.5)
-        hedge = hedged & (self.fields.edge < 0.8) & dry & (self.centrality < 0) & ~self.hilly
+        hedged = (chance(self.layout.index, self.seed, 41) < 0.13) & (self.fields.chance(43) < 0.5)
+        hedge = hedged & (self.fields.edge < 1.0) & dry & (self.centrality < 0) & ~self.hilly
         if self.options.desert < 0.5:
             self._paint(hedge, "broadleaves", self.stands.key)
         road = draw_roads(self.roads, self.shape) & (self.shore > 0.02)
@@ -414,7 +416,7 @@ class _Builder:
             (Grain.CALM, 0.5 + 0.18 * self._noise(2.4, 400) + 0.02 * fine),
         ):
             np.copyto(texture, value, where=grain == kind)
-        return texture.clip(0, 1)
+        return np.clip(0.5 + self.options.grain * (texture - 0.5), 0, 1)
 
     def _drills(self) -> Floats:
         """Waves along the fields, -1 to 1: drilled rows, tramlines, swaths."""

@@ -11,9 +11,9 @@ from functools import cached_property
 
 import numpy as np
 import shapely
-from affine import Affine
 from numba import njit
 from numpy.typing import NDArray
+from rasterio import Affine
 
 # Directions E, N, W, S: a left turn is the next one. The region is on the left of its rings.
 # Offsets from a corner's south-east pixel, (row, col), by direction.

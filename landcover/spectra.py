@@ -92,13 +92,13 @@ class Climate:
     """Factor on all differences between individuals."""
 
 
-_WINTER_CEREAL = Season(65, 182, 204)
+_WINTER_CEREAL = Season(62, 182, 204, pace=16)
 _DRY_STRAW = np.array((0.085, 0.125, 0.175, 0.300, 0.345, 0.235), np.float32)
 _DRY_GRASS = np.array((0.062, 0.092, 0.120, 0.250, 0.300, 0.195), np.float32)
 _SOIL = (0.068, 0.092, 0.118, 0.178, 0.248, 0.208)  # replaced by the climate's soil
 _LITTER = (0.035, 0.048, 0.060, 0.160, 0.180, 0.115)
 _LEAVES = Season(112, 296, 310, pace=8)
-_MEADOW = Season(60, 330, 345, pace=20, cuts=True)
+_MEADOW = Season(40, 420, 440, pace=26, cuts=True)
 
 MATERIALS = (
     # Water
@@ -119,12 +119,12 @@ MATERIALS = (
     Material("dry scrub", Cover.SHRUBS, Grain.BLOTCHES, (.036, .053, .058, .170, .165, .105), (.078, .110, .145, .250, .300, .220), None, 0.12, 0.06),
     # Grass
     Material("meadow", Cover.GRASS, Grain.SMOOTH, _SOIL, (.030, .068, .036, .430, .215, .105), _MEADOW, 0.07, 0.04),
-    Material("pasture", Cover.GRASS, Grain.SMOOTH, _SOIL, (.036, .070, .050, .350, .235, .125), Season(55, 335, 345, pace=25), 0.08, 0.05),
+    Material("pasture", Cover.GRASS, Grain.SMOOTH, _SOIL, (.036, .070, .050, .350, .235, .125), Season(40, 420, 440, pace=28), 0.08, 0.05),
     Material("dry grass", Cover.GRASS, Grain.SMOOTH, (.060, .090, .115, .235, .300, .205), (.054, .086, .098, .275, .290, .180), None, 0.10, 0.05),
     # Crops
     Material("wheat", Cover.CROPS, Grain.ROWS, _SOIL, (.025, .055, .028, .460, .180, .080), _WINTER_CEREAL, 0.08, 0.04),
-    Material("barley", Cover.CROPS, Grain.ROWS, _SOIL, (.028, .062, .032, .440, .190, .088), Season(60, 166, 190), 0.08, 0.04),
-    Material("rapeseed", Cover.CROPS, Grain.ROWS, _SOIL, (.034, .085, .060, .470, .190, .090), Season(70, 176, 202), 0.08, 0.04),
+    Material("barley", Cover.CROPS, Grain.ROWS, _SOIL, (.028, .062, .032, .440, .190, .088), Season(58, 166, 190, pace=16), 0.08, 0.04),
+    Material("rapeseed", Cover.CROPS, Grain.ROWS, _SOIL, (.034, .085, .060, .470, .190, .090), Season(66, 176, 202, pace=16), 0.08, 0.04),
     Material("maize", Cover.CROPS, Grain.ROWS, _SOIL, (.024, .052, .026, .450, .190, .080), Season(168, 262, 280), 0.09, 0.04),
     Material("sugar beet", Cover.CROPS, Grain.ROWS, _SOIL, (.026, .066, .030, .540, .215, .095), Season(155, 320, 330), 0.08, 0.04),
     Material("sunflower", Cover.CROPS, Grain.ROWS, _SOIL, (.032, .068, .046, .440, .210, .100), Season(162, 236, 262), 0.09, 0.04),
@@ -150,6 +150,7 @@ MATERIALS = (
     Material("dark roofs", Cover.BUILT, Grain.LOTS, (.050, .054, .058, .072, .085, .080), (.085, .090, .094, .112, .125, .116), None, 0.18, 0.06),
     Material("asphalt", Cover.BUILT, Grain.SMOOTH, (.068, .076, .082, .100, .118, .110), (.092, .102, .110, .130, .150, .140), None, 0.12, 0.04),
     Material("concrete", Cover.BUILT, Grain.SMOOTH, (.150, .174, .192, .222, .245, .228), (.195, .222, .244, .276, .298, .276), None, 0.14, 0.04),
+    Material("earth yards", Cover.BUILT, Grain.LOTS, (.060, .082, .118, .170, .225, .195), (.100, .140, .205, .275, .350, .310), None, 0.16, 0.06),
     Material("courtyards", Cover.BUILT, Grain.LOTS, (.110, .150, .195, .240, .290, .255), (.160, .210, .265, .320, .375, .335), None, 0.15, 0.05),
 )  # fmt: skip
 """Every surface of the simulation; a material's code is its place here."""
@@ -244,8 +245,10 @@ def growth(season: Season, day: float, timing: Floats, vigour: Floats) -> tuple[
         since = np.mod(moment - 95 - 20 * timing, period)
         green = green * (1 - 0.5 * np.exp(-since / 11) * (moment > 120))
     dry = full * ripe * (0.35 + 0.65 * standing)
-    return (green * (1 - ripe)).astype(np.float32), dry.astype(np.float32)
+    sown_again = 0.6 * full * _logistic((moment - season.harvest - 125) / 12)  # in the late autumn
+    green = green * (1 - ripe) + sown_again * (season.harvest < 210)
+    return np.asarray(green, np.float32), np.asarray(np.clip(dry, 0, 1 - green), np.float32)
 
 
-def _logistic(x: Floats) -> Floats:
+def _logistic(x: NDArray[np.floating]) -> Floats:
     return np.asarray(1 / (1 + np.exp(-np.clip(x, -30, 30))), np.float32)

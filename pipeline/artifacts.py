@@ -1,6 +1,7 @@
 """Files of a run: written whole or not at all, and made again only when their inputs change."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -33,7 +34,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     finally:
-        for leftover in path.parent.glob(f".partial-{os.getpid()}-{path.name}*"):
+        for leftover in path.parent.glob(glob.escape(partial.name) + "*"):
             leftover.unlink(missing_ok=True)
 
 

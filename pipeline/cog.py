@@ -73,7 +73,7 @@ def open_cog(path: Path, grid: GeoBox, profile: CogProfile) -> Iterator[RowWrite
                 _describe(dataset, profile)
                 yield RowWriter(dataset)
             rasterio.shutil.copy(
-                plain, partial, driver="COG", blocksize=_BLOCK, compress="zstd", level=9,
+                plain, partial, driver="COG", blocksize=_BLOCK, compress="zstd", level=1,
                 predictor="no" if profile.colormap else "yes", bigtiff="if_safer",
                 overview_resampling=profile.overviews, num_threads="all_cpus",
             )  # fmt: skip

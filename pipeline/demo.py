@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import rasterio.shutil
-from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry, box, polygon
+from rasterio import Affine
 from rasterio.io import MemoryFile
 
 import landcover

@@ -23,7 +23,7 @@ from landcover.bands import MASK, SENTINEL2
 from landcover.errors import LandcoverError, RasterError, SettingsError
 from pipeline.acquisition import Acquisition, DatetimeTable, from_name, from_tags
 from pipeline.artifacts import Report, atomic_path, write_text
-from pipeline.imagefile import DRIVERS, BandFacts, ImageFile, read_image
+from pipeline.image_file import DRIVERS, BandFacts, ImageFile, read_image
 from pipeline.items import Item
 
 _THREADS = 8

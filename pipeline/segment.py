@@ -23,8 +23,8 @@ from landcover.models import Checkpoint, load_checkpoint
 from landcover.tiling import TileGrid
 from pipeline.artifacts import atomic_path
 from pipeline.cog import CogProfile, open_cog
-from pipeline.image import READERS, Image, StripReader, open_image
 from pipeline.qgis_style import write_raster_style
+from pipeline.strip_reader import READERS, Image, StripReader, open_image
 
 _REPORT_SECONDS = 5.0
 _WRITES_WAITING = 4

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from landcover.countries import random_options
 from landcover.landscape import LandscapeOptions, build_landscape
 from landcover.models import ModelSpec, load_checkpoint, save_checkpoint
 from landcover.noise import Floats
 from landcover.simulation import LEGEND, Moment, Scenery, sensor_noise
-from landcover.spectra import BANDS, Climate
+from landcover.spectra import BANDS
 from pipeline.artifacts import atomic_path
 
 FIRST_TRAINING_SEED = 100_000
@@ -103,113 +104,6 @@ def _composite(
         )
         bands.append(np.median(seen, axis=0))
     return np.clip(np.stack(bands) * 10_000, 1, 65_535).astype(np.uint16)
-
-
-def random_options(rng: np.random.Generator) -> LandscapeOptions:
-    """Some country of the Earth: valley, city, coast, forest, savanna or desert."""
-    kinds: tuple[tuple[Callable[..., LandscapeOptions], float], ...] = (
-        (_valley, 0.40), (_city, 0.22), (_coast, 0.13), (_forest, 0.07), (_savanna, 0.09), (_desert, 0.09),
-    )  # fmt: skip
-    draw = rng.choice(len(kinds), p=[share for _, share in kinds])
-    return kinds[draw][0](rng)
-
-
-def _climate(
-    rng: np.random.Generator, brightness: float = 0.0, drought: float | None = None
-) -> Climate:
-    soil = np.array(Climate().soil) * np.exp(brightness + 0.28 * rng.standard_normal())
-    soil = soil * np.exp(0.07 * rng.standard_normal(6))
-    return Climate(
-        tuple(soil.tolist()), rng.uniform(0, 0.9) if drought is None else drought,
-        rng.uniform(-15, 15), rng.uniform(0.8, 1.7),
-    )  # fmt: skip
-
-
-def _shuffled(
-    rng: np.random.Generator, names: Sequence[str], most: int = 6
-) -> tuple[tuple[str, float], ...]:
-    count = min(len(names), int(rng.integers(1, most + 1)))
-    chosen = rng.choice(np.array(names), count, replace=False)
-    return tuple(zip(chosen.tolist(), rng.dirichlet(np.ones(count)).tolist(), strict=True))
-
-
-def _valley(rng: np.random.Generator) -> LandscapeOptions:
-    like_demo = rng.random() < 0.6
-    plain = LandscapeOptions(
-        hills=rng.uniform(0.1, 0.6), woods=rng.uniform(0.05, 0.3), meadows=rng.uniform(0.08, 0.35),
-        towns=int(rng.integers(4, 12)), city=rng.uniform(0.04, 0.16), density=rng.uniform(0.2, 0.6),
-        gardens=rng.uniform(0.3, 0.75), river=rng.uniform(5, 16), lakes=int(rng.integers(1, 6)),
-        field_width=rng.uniform(8, 20), shrubs=rng.uniform(0.15, 0.4),
-        relief=rng.uniform(0.3, 2.0), river_water=str(rng.choice(["river", "silty water", "green water", "lake"])),
-        climate=_climate(rng),
-    )  # fmt: skip
-    if like_demo:
-        return replace(plain, climate=Climate(shift=rng.uniform(-8, 8)))
-    crops = (
-        "wheat",
-        "maize",
-        "barley",
-        "rapeseed",
-        "sugar beet",
-        "sunflower",
-        "alfalfa",
-        "vineyard",
-        "fallow",
-    )
-    trees = ("broadleaves", "conifers", "mixed wood", "plantation", "evergreen wood")
-    return replace(plain, crops=_shuffled(rng, crops, 9), trees=_shuffled(rng, trees, 4),
-                   shrub_kinds=_shuffled(rng, ("heath", "scrub", "dry scrub"), 3),
-                   grasses=_shuffled(rng, ("meadow", "pasture", "dry grass"), 3))  # fmt: skip
-
-
-def _city(rng: np.random.Generator) -> LandscapeOptions:
-    roofs = ("tile roofs", "grey roofs", "dark roofs", "white roofs", "courtyards", "asphalt")
-    return replace(
-        _valley(rng), city=rng.uniform(0.35, 1.3), density=rng.uniform(0.2, 0.95), hills=rng.uniform(0, 0.25),
-        gardens=rng.uniform(0.0, 0.8), river=rng.uniform(6, 26), block=rng.uniform(4, 13), lot=rng.uniform(1.5, 3.5), roofs=_shuffled(rng, roofs, 5), climate=_climate(rng),
-    )  # fmt: skip
-
-
-def _coast(rng: np.random.Generator) -> LandscapeOptions:
-    base = _city(rng) if rng.random() < 0.5 else _valley(rng)
-    return replace(
-        base, sea=rng.uniform(0.15, 0.7), hills=rng.uniform(0.1, 0.7), river=float(rng.choice([0.0, 8.0])),
-        lakes=int(rng.integers(0, 3)), trees=_shuffled(rng, ("evergreen wood", "broadleaves", "mixed wood"), 3),
-    )  # fmt: skip
-
-
-def _forest(rng: np.random.Generator) -> LandscapeOptions:
-    return replace(
-        _valley(rng),
-        woods=rng.uniform(0.4, 0.8),
-        hills=rng.uniform(0.3, 0.8),
-        shrubs=rng.uniform(0.05, 0.3),
-    )
-
-
-def _savanna(rng: np.random.Generator) -> LandscapeOptions:
-    red = tuple(
-        (
-            np.array((0.055, 0.085, 0.165, 0.250, 0.340, 0.290))
-            * np.exp(0.15 * rng.standard_normal())
-        ).tolist()
-    )
-    return replace(
-        _city(rng) if rng.random() < 0.6 else _valley(rng), meadows=rng.uniform(0.3, 0.8), desert=rng.uniform(0.05, 0.4),
-        deserts=_shuffled(rng, ("bare earth", "desert"), 2), grasses=(("dry grass", 0.7), ("pasture", 0.3)),
-        shrub_kinds=(("dry scrub", 0.6), ("scrub", 0.4)), trees=(("evergreen wood", 0.7), ("broadleaves", 0.3)),
-        yards=_shuffled(rng, ("houses", "courtyards"), 2), climate=replace(_climate(rng, 0, 0.9), soil=red),
-    )  # fmt: skip
-
-
-def _desert(rng: np.random.Generator) -> LandscapeOptions:
-    return replace(
-        _city(rng), city=rng.uniform(0.1, 0.7), desert=rng.uniform(0.7, 1.0), hills=rng.uniform(0, 0.2), river=0.0,
-        lakes=int(rng.integers(0, 2)), woods=0.01, gardens=rng.uniform(0.2, 0.8), shrub_kinds=(("dry scrub", 1.0),),
-        yards=_shuffled(rng, ("courtyards", "concrete", "houses"), 3),
-        deserts=_shuffled(rng, ("desert", "sand", "bare earth", "rock", "gravel"), 4), climate=_climate(rng, 0.5, 1.0),
-        sea=float(rng.choice([0.0, 0.3])),
-    )  # fmt: skip
 
 
 # --- chips

@@ -9,9 +9,10 @@ import pytest
 from pipeline.artifacts import Ledger, atomic_path, fingerprint, remove_partials, write_json
 
 
-def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
-    """When the body fails, neither the file nor a temporary one is left."""
-    with pytest.raises(RuntimeError), atomic_path(tmp_path / "a.tif") as partial:
+@pytest.mark.parametrize("name", ["a.tif", "a[1].tif", "a*.tif"])
+def test_a_failed_write_leaves_nothing(tmp_path: Path, name: str) -> None:
+    """When the body fails, neither the file nor a temporary one is left, whatever its name."""
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / name) as partial:
         partial.write_text("half")
         partial.with_name(partial.name + ".plain.tif").write_text("half")
         raise RuntimeError

@@ -20,7 +20,7 @@ from landcover.inference import Predictor
 from landcover.legend import LandClass, Legend
 from landcover.models import Checkpoint, ModelSpec, load_checkpoint, save_checkpoint
 from landcover.tiling import TileGrid
-from pipeline.image import open_image
+from pipeline.strip_reader import open_image
 from pipeline.segment import segment, segment_band, segment_image
 
 BANDS = ("red", "nir", "swir16")

@@ -11,7 +11,7 @@ from rasterio.enums import ColorInterp
 
 from landcover.errors import CheckpointError, RasterError
 from landcover.tiling import TileGrid
-from pipeline.image import StripReader, open_image
+from pipeline.strip_reader import StripReader, open_image
 
 
 def write(

@@ -16,7 +16,7 @@ from rasterio.transform import from_origin
 from shapely.geometry import box
 
 from landcover.errors import RasterError
-from pipeline.imagefile import DRIVERS, outline, read_image
+from pipeline.image_file import DRIVERS, outline, read_image
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 UTM = from_origin(500_000, 5_000_000, 10, 10)
