@@ -11,7 +11,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
-from landcover.errors import RasterError
+from landcover.errors import LegendError, RasterError
 from landcover.legend import Legend
 from pipeline.cog import open_raster, raster_grid, read_legend, unreadable
 
@@ -47,7 +47,7 @@ def open_classes(path: Path) -> Iterator[ClassRaster]:
     """Open a class raster that carries its legend.
 
     Raises RasterError where the file is missing, damaged, without CRS or not of whole numbers,
-    LegendError where it has no legend.
+    LegendError where it has no legend or, in the body, a code that the legend lacks.
     """
     with open_raster(path) as dataset:
         if dataset.count != 1 or dataset.dtypes[0] not in ("uint8", "uint16"):
@@ -59,7 +59,11 @@ def open_classes(path: Path) -> Iterator[ClassRaster]:
             raise RasterError(
                 f"{path} marks nodata by {dataset.nodata:g}; here 0 is nodata: recode it."
             )
-        yield ClassRaster(dataset, raster_grid(dataset), read_legend(dataset))
+        raster = ClassRaster(dataset, raster_grid(dataset), read_legend(dataset))
+        try:
+            yield raster
+        except LegendError as error:  # a code that the legend lacks: say in which file
+            raise LegendError(f"{path}: {error}") from error
 
 
 def strips(dataset: DatasetReader) -> Iterator[tuple[slice, NDArray[np.integer]]]:

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from landcover.countries import random_options
 from landcover.landscape import LandscapeOptions, build_landscape
+from landcover.metrics import ErrorMatrix
 from landcover.models import ModelSpec, load_checkpoint, save_checkpoint
 from landcover.noise import Floats
 from landcover.simulation import LEGEND, Moment, Scenery, sensor_noise
@@ -31,7 +32,8 @@ from pipeline.artifacts import atomic_path
 FIRST_TRAINING_SEED = 100_000
 """Training regions have this seed and the following ones; the demo and the tests use lower ones."""
 FIRST_HELD_OUT_SEED = 90_000
-_SIDE = 768
+SIDE = 768
+"""Side of a training region, pixels."""
 _HAZE = np.array((0.095, 0.055, 0.032, 0.014, 0.004, 0.003), np.float32)
 """Path reflectance of a hazy view in BANDS: top-of-atmosphere minus surface over dark water."""
 _ABSORBED = np.array((0.20, 0.14, 0.09, 0.06, 0.04, 0.04), np.float32)
@@ -72,7 +74,7 @@ def simulate_region(seed: int, varied: bool = True) -> Region:
     """A region with its median composite and a single date; as the demo's kind unless varied."""
     rng = np.random.default_rng([seed, 5])
     options = random_options(rng) if varied else LandscapeOptions()
-    landscape = build_landscape(seed, (_SIDE, _SIDE), options)
+    landscape = build_landscape(seed, (SIDE, SIDE), options)
     scenery = Scenery(landscape, seed)
     images = [_composite(scenery, _composite_days(rng, varied), rng)]
     if varied:
@@ -123,11 +125,12 @@ def draw_batch(
 
 
 def _chip(region: Region, tile: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    side = region.classes.shape[0]
     scale = 1.0 if rng.random() < 0.4 else rng.uniform(0.75, 1.4)
     rows, cols = (
-        min(_SIDE, int(tile * scale * rng.uniform(0.88, 1.14) ** (scale != 1))) for _ in range(2)
+        min(side, int(tile * scale * rng.uniform(0.88, 1.14) ** (scale != 1))) for _ in range(2)
     )
-    top, left = rng.integers(_SIDE - rows + 1), rng.integers(_SIDE - cols + 1)
+    top, left = rng.integers(side - rows + 1), rng.integers(side - cols + 1)
     window = np.s_[top : top + rows, left : left + cols]
     image = region.images[(rng.integers(len(region.images)), slice(None), *window)]
     pixels = torch.from_numpy(image.astype(np.float32) * np.float32(1e-4))
@@ -211,23 +214,24 @@ def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tenso
 def score(network: nn.Module, regions: Sequence[Region], spec: ModelSpec) -> dict[str, Any]:
     """Overall accuracy and intersection over union of a network on the regions' composites."""
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
-    matrix = np.zeros((len(LEGEND), len(LEGEND)), np.int64)
+    codes = np.array(LEGEND.codes, np.uint8)
+    matrix = ErrorMatrix.empty(LEGEND.codes)
     for region in regions:
         for window in _windows(region.classes.shape, spec.tile):
-            image = torch.from_numpy(
-                region.images[(0, slice(None), *window)].astype(np.float32) * 1e-4
-            )
+            image = torch.from_numpy(region.images[(0, slice(None), *window)].astype(np.float32))
             with torch.inference_mode():
-                predicted = network((image[None] - mean) / std)[0].argmax(0).numpy()
-            pairs = region.classes[window].astype(np.int64) * len(LEGEND) + predicted
-            matrix += np.bincount(pairs.ravel(), minlength=matrix.size).reshape(matrix.shape)
-    hits = np.diag(matrix)
-    overlap = hits / (matrix.sum(0) + matrix.sum(1) - hits)
+                channel = network((image[None] * spec.scale - mean) / std)[0].argmax(0).numpy()
+            truth = codes[region.classes[window]]
+            matrix += ErrorMatrix.count(codes[channel], truth, LEGEND.codes)
     return {
-        "overall_accuracy": round(float(hits.sum() / matrix.sum()), 4),
-        "mean_iou": round(float(np.nanmean(overlap)), 4),
-        "iou": {name: round(float(value), 4) for name, value in zip(LEGEND.names, overlap, strict=True)},
-    }  # fmt: skip
+        "overall_accuracy": round(float(matrix.overall_accuracy), 4),
+        "mean_iou": round(float(matrix.mean_iou), 4),
+        "iou": {
+            name: round(float(value), 4)
+            for name, value in zip(LEGEND.names, matrix.iou, strict=True)
+            if np.isfinite(value)
+        },
+    }
 
 
 def _windows(shape: tuple[int, ...], tile: int) -> Iterator[tuple[slice, slice]]:
@@ -254,7 +258,8 @@ def demo_spec(regions: Sequence[Region]) -> ModelSpec:
     )  # fmt: skip
 
 
-def _simulate(seeds: Sequence[int], varied: bool, workers: int) -> list[Region]:
+def simulate_regions(seeds: Sequence[int], varied: bool, workers: int) -> list[Region]:
+    """Simulate one region per seed, in processes of their own."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         return list(pool.map(simulate_region, seeds, [varied] * len(seeds)))
@@ -267,11 +272,11 @@ def train_demo(
     seeds = range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + options.regions)
     held_out = range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + options.held_out)
     started = time.perf_counter()
-    regions = _simulate(seeds, True, options.workers)
+    regions = simulate_regions(seeds, True, options.workers)
     report(f"{len(regions)} regions simulated in {time.perf_counter() - started:.0f} s")
     spec = demo_spec(regions)
     network = train(regions, spec, options, report)
-    figures = score(network, _simulate(held_out, False, options.workers), spec)
+    figures = score(network, simulate_regions(held_out, False, options.workers), spec)
     training = {
         "data": "simulated by landcover.simulation; no image of the Earth",
         "seeds": [seeds.start, seeds.stop - 1], "held_out_seeds": [held_out.start, held_out.stop - 1],
