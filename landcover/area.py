@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from pyproj.exceptions import CRSError
 
-from landcover.errors import RasterError
+from landcover.errors import LegendError, RasterError
 from landcover.legend import NODATA, Legend
 
 Floats = NDArray[np.float64]
@@ -139,7 +139,7 @@ def class_areas(
 
     blocks: (row slice, class codes (rows, cols)) that together cover the grid once, in any order
     and of any height: the result is the same to the last bit. Every class of the legend has a line,
-    in legend order. Raises RasterError for codes outside the legend or pixels off the Earth.
+    in legend order. Raises LegendError for codes outside the legend, RasterError for pixels off the Earth.
     """
     tally = Tally.zeros(1 << 16)
     for rows, classes in blocks:
@@ -151,7 +151,7 @@ def class_table(tally: Tally, areas: PixelAreas, legend: Legend) -> list[ClassAr
     """Area table from a tally by class code, one line per class in legend order."""
     unknown = [code for code in np.flatnonzero(tally.pixels) if code and code not in legend]
     if unknown:
-        raise RasterError(
+        raise LegendError(
             f"The class raster holds the codes {[int(code) for code in unknown]}, which its legend "
             f"lacks (it has {list(legend.codes)}); give it the right legend."
         )

@@ -25,6 +25,8 @@ LEGEND = Legend(
 )
 """Classes of the simulated truth and of the weights trained on it, in channel order."""
 
+COARSE_BANDS = ("swir16", "swir22")
+"""Bands that the sensor takes at 20 m, the others at 10 m."""
 _PSF = np.array((0.21, 0.58, 0.21), np.float32)
 _CLOUD = dict(zip(BANDS, (0.66, 0.66, 0.67, 0.69, 0.56, 0.45), strict=True))
 _SKYLIGHT = dict(zip(BANDS, (0.46, 0.40, 0.36, 0.30, 0.26, 0.24), strict=True))
@@ -116,6 +118,14 @@ def halve(fine: Floats) -> Floats:
     """Mean of every 2 x 2 pixels; (rows, cols) must be even."""
     rows, cols = fine.shape
     return np.asarray(fine.reshape(rows // 2, 2, cols // 2, 2).mean((1, 3)), np.float32)
+
+
+def double(coarse: Floats) -> Floats:
+    """Bilinear interpolation of 20 m pixels at 10 m: (2 rows, 2 cols)."""
+    fine = coarse.repeat(2, 0).repeat(2, 1)
+    for axis in (0, 1):
+        fine = correlate1d(fine, np.array((0.25, 0.5, 0.25)), axis, mode="nearest")
+    return fine
 
 
 def _illumination(slopes: Floats, moment: Moment) -> Floats:

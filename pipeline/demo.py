@@ -23,6 +23,7 @@ from landcover.errors import SettingsError
 from landcover.grid import output_grid
 from landcover.landscape import build_landscape
 from landcover.simulation import (
+    COARSE_BANDS,
     LEGEND,
     Moment,
     Scenery,
@@ -44,7 +45,6 @@ _INSET = 7.3
 """Pixels from the scenes' border to the footprint; the .3 keeps pixel centres off its outline."""
 _MARKER = "demo.json"
 _FINE = ("blue", "green", "red", "nir")
-_COARSE = ("swir16", "swir22")
 _EXTENSIONS = ("eo/v1.1.0", "projection/v2.0.0", "raster/v1.1.0", "view/v1.0.0")
 
 
@@ -202,7 +202,7 @@ def _write_scene(
     folder = partial / "scenes" / name
     folder.mkdir()
     clear: dict[str, NDArray[np.float32]] = {}
-    for place, band in enumerate((*_FINE, *_COARSE)):
+    for place, band in enumerate((*_FINE, *COARSE_BANDS)):
         fine = band in _FINE
         clear[band] = view.band(band) if fine else view.coarse_band(band)
         air = through_sky(clear[band], band, sky if fine else sky_20m)
@@ -296,7 +296,7 @@ def _item(
         "links": [],
         "assets": {
             band: _asset(band, folder / f"{name}_{_KEY[band]}.tif", overflight.baseline, grid)
-            for band in (*_FINE, *_COARSE, MASK)
+            for band in (*_FINE, *COARSE_BANDS, MASK)
         },
     }  # fmt: skip
 

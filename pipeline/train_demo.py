@@ -25,7 +25,15 @@ from landcover.landscape import LandscapeOptions, build_landscape
 from landcover.metrics import ErrorMatrix
 from landcover.models import ModelSpec, load_checkpoint, save_checkpoint
 from landcover.noise import Floats
-from landcover.simulation import LEGEND, Moment, Scenery, sensor_noise
+from landcover.simulation import (
+    COARSE_BANDS,
+    LEGEND,
+    Moment,
+    Reflectance,
+    Scenery,
+    double,
+    sensor_noise,
+)
 from landcover.spectra import BANDS
 from pipeline.artifacts import atomic_path
 
@@ -44,11 +52,11 @@ _ABSORBED = np.array((0.20, 0.14, 0.09, 0.06, 0.04, 0.04), np.float32)
 class TrainingOptions:
     """How long and on how much to train."""
 
-    steps: int = 4000
+    steps: int = 3000
     batch: int = 16
     side: int = 128
     """Side of a training chip, pixels; half the mapping tile, so that twice as many differ."""
-    regions: int = 400
+    regions: int = 280
     """Number of simulated training regions."""
     held_out: int = 4
     """Number of simulated regions for the figures in the checkpoint."""
@@ -96,16 +104,22 @@ def _composite(
         for day in days
     ]
     views = [scenery.reflectance(moment) for moment in moments]
-    bands = []
-    for number, band in enumerate(BANDS):
-        seen = np.stack(
-            [
-                sensor_noise(v.band(band), m.seed + number)
-                for v, m in zip(views, moments, strict=True)
-            ]
-        )
-        bands.append(np.median(seen, axis=0))
+    bands = [
+        _median_band(views, [moment.seed for moment in moments], number)
+        for number in range(len(BANDS))
+    ]
     return np.clip(np.stack(bands) * 10_000, 1, 65_535).astype(np.uint16)
+
+
+def _median_band(views: Sequence[Reflectance], seeds: Sequence[int], number: int) -> Floats:
+    band = BANDS[number]
+    coarse = band in COARSE_BANDS
+    seen = [
+        sensor_noise(view.coarse_band(band) if coarse else view.band(band), seed + number)
+        for view, seed in zip(views, seeds, strict=True)
+    ]
+    median = np.median(np.stack(seen), axis=0)
+    return double(median) if coarse else median
 
 
 # --- chips

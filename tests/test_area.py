@@ -12,7 +12,7 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from landcover.area import PixelAreas, Tally, class_areas, class_table, pixel_areas
-from landcover.errors import RasterError
+from landcover.errors import LegendError, RasterError
 from landcover.legend import LandClass, Legend
 
 LEGEND = Legend((LandClass(2, "Water", "#0000ff"), LandClass(1, "Land", "#00ff00")))
@@ -172,7 +172,7 @@ def test_a_code_outside_the_legend_is_refused():
     tally = Tally.zeros(256)
     tally.add(np.array([[7, 1]], np.uint8), np.ones((1, 2), np.int64))
     areas = PixelAreas(grid_at("EPSG:32633", 16, 50, 10, n=2))
-    with pytest.raises(RasterError, match=r"codes \[7\]"):
+    with pytest.raises(LegendError, match=r"codes \[7\]"):
         class_table(tally, areas, LEGEND)
 
 

@@ -17,6 +17,7 @@ from landcover.simulation import (
     Scenery,
     Sky,
     classify_scene,
+    double,
     draw_sky,
     halve,
     sensor_noise,
@@ -260,6 +261,11 @@ def test_halve_is_the_mean_of_four_pixels():
     """A 20 m pixel is the mean of its four 10 m pixels."""
     fine = np.array([[1, 3, 0, 0], [5, 7, 0, 4]], np.float32)
     np.testing.assert_array_equal(halve(fine), [[4, 1]])
+
+
+def test_double_interpolates_between_pixels():
+    """A 10 m pixel lies a quarter of the way from its 20 m pixel's middle to the next one's."""
+    np.testing.assert_allclose(double(np.array([[0, 4]], np.float32)), [[0, 1, 3, 4]] * 2)
 
 
 def test_cloudless_sky_changes_nothing():

@@ -12,7 +12,7 @@ import geopandas as gpd
 import numpy as np
 import pyogrio
 import pytest
-import rasterio
+import rasterio.features
 import shapely
 from affine import Affine
 from odc.geo.crs import CRS
@@ -253,7 +253,7 @@ def test_bad_rasters_are_refused_and_leave_nothing(tmp_path: Path):
         (write_classes(tmp_path / "none.tif", np.ones((2, 2)), UTM[:2, :2], LEGEND="no"), LegendError, "legend")
     )  # fmt: skip
     cases.append(
-        (write_classes(tmp_path / "odd.tif", np.full((2, 2), 5), UTM[:2, :2]), RasterError, "codes")
+        (write_classes(tmp_path / "odd.tif", np.full((2, 2), 5), UTM[:2, :2]), LegendError, "codes")
     )
     for path, error, message in cases:
         with pytest.raises(error, match=message):
