@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pystac
@@ -38,6 +39,21 @@ OBSERVATIONS = "observations"
 _BLOCK = (512, 1024)
 """Rows and columns composited at a time. Fixed, because a warped pixel depends a little (GDAL's
 transformer is exact to 1/8 pixel) on the window it is read in; so memory grows only with the dates."""
+_HTTP = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_CONNECTTIMEOUT": "10",
+    "GDAL_HTTP_MAX_RETRY": "5",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_HTTP_MULTIPLEX": "YES",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "GDAL_HTTP_TIMEOUT": "30",
+    "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
+    "VSI_CACHE": "TRUE",
+    "AWS_NO_SIGN_REQUEST": "YES",
+}
+"""GDAL settings for reading COGs over HTTP; a variable that the user has set wins."""
+_SCENES_AT_ONCE = 8
+"""Scenes looked at together before compositing; the wait is for the network."""
 _SAMPLE = 512
 """Side of the reduced image on which a scene's offset is checked, pixels."""
 
@@ -72,7 +88,11 @@ def composite(
     observations as last band. Raises RasterError where a scene cannot be read or lacks a band, and
     where no pixel has a clear observation.
     """
-    scenes = [_scene(pystac.Item.from_dict(item), bands) for item in _features(items)]
+    for name, value in _HTTP.items():  # the environment reaches every thread, rasterio.Env does not
+        os.environ.setdefault(name, value)
+    with ThreadPoolExecutor(_SCENES_AT_ONCE) as pool:
+        found = [pystac.Item.from_dict(item) for item in _features(items)]
+        scenes = list(pool.map(lambda item: _scene(item, bands), found))
     days = _days(scenes)
     profile = CogProfile(
         dtype="uint16",
@@ -120,11 +140,21 @@ def _scene(item: pystac.Item, bands: Sequence[str]) -> Scene:
     for band in [*bands, *([MASK] if MASK in found else [])]:
         key, number = found[band]
         sources[band] = RasterSource(str(item.assets[key].get_absolute_href()), band=number)
+        _check_driver(sources[band])
     declared = declared_offset(item.properties)
     baseline = processing_baseline(item.properties)
     if baseline is not None and "red" in sources:
         declared = checked_offset(declared, baseline, _sample(sources["red"]))
     return Scene(item.id, _solar_day(item), sources, declared)
+
+
+def _check_driver(source: RasterSource) -> None:
+    """A remote file must be an image itself: a VRT could make GDAL open any other file."""
+    if "://" in source.uri:
+        is_jpeg = urlsplit(source.uri).path.lower().endswith((".jp2", ".j2k"))
+        driver = "JP2OpenJPEG" if is_jpeg else "GTiff"
+        with _read_errors(source), rasterio.open(source.uri, driver=driver):
+            pass
 
 
 def _sample(source: RasterSource) -> NDArray[np.integer[Any]]:

@@ -1,12 +1,17 @@
 """Scenes of a period become one image on the region's grid."""
 
 import json
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
+import rasterio.warp
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from shapely.geometry import box, mapping
@@ -190,3 +195,18 @@ def test_no_clear_view_at_all_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RasterError, match="None of the 1 scenes has a clear view"):
         run(tmp_path, scene(tmp_path, "a", 500, scl=np.full((40, 50), 8)))
     assert not (tmp_path / "composite.tif").exists()
+
+
+def test_a_remote_description_of_other_files_is_refused(tmp_path: Path) -> None:
+    """A remote file that is a VRT, whatever its name, could name local files: it is not opened."""
+    secret = scene(tmp_path, "secret", 7)["assets"]["red"]["href"]
+    (tmp_path / "web").mkdir()
+    rasterio.shutil.copy(secret, tmp_path / "web/red.tif", driver="VRT")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "web"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        remote = scene(tmp_path, "remote", 1)
+        remote["assets"]["red"]["href"] = f"http://127.0.0.1:{server.server_port}/red.tif"
+        with pytest.raises(RasterError, match=r"red\.tif cannot be read"):
+            run(tmp_path, remote)
+        server.shutdown()

@@ -4,6 +4,7 @@ import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,12 +46,12 @@ def rewrite(checkpoint: Path, folder: Path, description: str | None) -> Path:
     return path
 
 
-def test_spec_survives_json():
+def test_spec_survives_json() -> None:
     """A spec read back from its JSON equals the spec that was written."""
     assert ModelSpec.from_json(SPEC.to_json()) == SPEC
 
 
-def test_checkpoint_returns_weights_and_spec(checkpoint):
+def test_checkpoint_returns_weights_and_spec(checkpoint: Path) -> None:
     """A loaded network holds the saved weights to half precision, and the very same description."""
     torch.manual_seed(0)
     saved = SPEC.build().state_dict()
@@ -64,7 +65,7 @@ def test_checkpoint_returns_weights_and_spec(checkpoint):
         torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-6)
 
 
-def test_network_gives_one_channel_per_class(checkpoint):
+def test_network_gives_one_channel_per_class(checkpoint: Path) -> None:
     """The network maps (n, bands, rows, cols) to (n, classes, rows, cols)."""
     with torch.inference_mode():
         assert load_checkpoint(checkpoint).network(torch.zeros(3, 2, 64, 96)).shape == (
@@ -75,7 +76,7 @@ def test_network_gives_one_channel_per_class(checkpoint):
         )
 
 
-def test_hash_names_the_file(checkpoint, tmp_path):
+def test_hash_names_the_file(checkpoint: Path, tmp_path: Path) -> None:
     """Equal files have equal hashes; other weights have another one."""
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(checkpoint.read_bytes())
@@ -86,7 +87,7 @@ def test_hash_names_the_file(checkpoint, tmp_path):
     assert first == second != third
 
 
-def test_saving_twice_gives_the_same_bytes(tmp_path):
+def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     """Equal weights and spec give equal files."""
     torch.manual_seed(0)
     network = SPEC.build()
@@ -101,13 +102,13 @@ class Bomb:
     def __init__(self, trace: Path) -> None:
         self.trace = trace
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         """Make unpickling create the trace."""
         return Path.touch, (self.trace,)
 
 
 @pytest.mark.parametrize("writer", ["torch", "pickle"])
-def test_pickle_is_refused_unopened(tmp_path, writer):
+def test_pickle_is_refused_unopened(tmp_path: Path, writer: str) -> None:
     """A pickled model is refused by name, and nothing in it runs."""
     path, trace = tmp_path / "model.pt", tmp_path / "trace"
     if writer == "torch":
@@ -119,13 +120,13 @@ def test_pickle_is_refused_unopened(tmp_path, writer):
     assert not trace.exists()
 
 
-def test_missing_file_is_named(tmp_path):
+def test_missing_file_is_named(tmp_path: Path) -> None:
     """A path without a file is named in the message."""
     with pytest.raises(CheckpointError, match=r"no model .*nothing\.safetensors"):
         load_checkpoint(tmp_path / "nothing.safetensors")
 
 
-def test_truncated_file_is_refused(checkpoint, tmp_path):
+def test_truncated_file_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     """Half a checkpoint is refused, whichever half of its parts is missing."""
     whole = checkpoint.read_bytes()
     for size in (0, 7, 100, len(whole) // 2, len(whole) - 1):
@@ -135,7 +136,7 @@ def test_truncated_file_is_refused(checkpoint, tmp_path):
             load_checkpoint(path)
 
 
-def test_tensors_without_description_are_refused(checkpoint, tmp_path):
+def test_tensors_without_description_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     """Somebody else's safetensors file is refused: nothing says which bands it takes."""
     with pytest.raises(CheckpointError, match="no 'landcover' description"):
         load_checkpoint(rewrite(checkpoint, tmp_path, None))
@@ -150,7 +151,9 @@ def test_tensors_without_description_are_refused(checkpoint, tmp_path):
         ({"legend": Legend((LandClass(1, "All", "#000000"),))}, "do not fit"),
     ],
 )
-def test_weights_of_another_architecture_are_refused(checkpoint, tmp_path, change, message):
+def test_weights_of_another_architecture_are_refused(
+    checkpoint: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     """Weights that do not fit the architecture they claim are refused, and the file is named."""
     path = rewrite(checkpoint, tmp_path, replace(SPEC, **change).to_json())
     with pytest.raises(CheckpointError, match=message) as caught:
@@ -168,7 +171,9 @@ def test_weights_of_another_architecture_are_refused(checkpoint, tmp_path, chang
         json.dumps(json.loads(SPEC.to_json()) | {"bands": 3}),
     ],
 )  # fmt: skip
-def test_unreadable_descriptions_are_refused(checkpoint, tmp_path, description):
+def test_unreadable_descriptions_are_refused(
+    checkpoint: Path, tmp_path: Path, description: str
+) -> None:
     """A description that is no spec of this format is refused, and the file is named."""
     path = rewrite(checkpoint, tmp_path, description)
     with pytest.raises(CheckpointError, match=r"other\.safetensors"):
@@ -185,7 +190,7 @@ def test_unreadable_descriptions_are_refused(checkpoint, tmp_path, description):
         ({"overlap": 33}, "0 to half of tile 64"),
     ],
 )
-def test_contradicting_specs_are_refused(change, message):
+def test_contradicting_specs_are_refused(change: dict[str, Any], message: str) -> None:
     """A spec whose parts contradict each other cannot be made."""
     with pytest.raises(CheckpointError, match=message):
         replace(SPEC, **change)

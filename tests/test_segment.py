@@ -20,8 +20,8 @@ from landcover.inference import Predictor
 from landcover.legend import LandClass, Legend
 from landcover.models import Checkpoint, ModelSpec, load_checkpoint, save_checkpoint
 from landcover.tiling import TileGrid
-from pipeline.strip_reader import open_image
 from pipeline.segment import segment, segment_band, segment_image
+from pipeline.strip_reader import open_image
 
 BANDS = ("red", "nir", "swir16")
 LEGEND = Legend(tuple(LandClass(c, f"class {c}", f"#{c:02x}8040") for c in (3, 1, 7, 200, 5)))

@@ -26,8 +26,8 @@ from landcover.legend import LandClass, Legend
 from landcover.models import Checkpoint, ModelSpec
 from landcover.tiling import TileGrid
 from pipeline.artifacts import peak_memory
-from pipeline.strip_reader import open_image
 from pipeline.segment import segment_image
+from pipeline.strip_reader import open_image
 
 BANDS = ("blue", "green", "red", "nir", "swir16", "swir22")
 SPEC = ModelSpec(
