@@ -208,12 +208,12 @@ def _write_scene(
         air = through_sky(clear[band], band, sky if fine else sky_20m)
         values = _digital(sensor_noise(air, moment.seed * 10 + place), overflight.baseline)
         values[~(seen if fine else seen[::2, ::2])] = 0
-        _write_band(folder / f"{name}_{_KEY[band]}.tif", values, grid)
+        _write_band(folder / f"{name}_{_KEY[band]}.tif", values, grid, overflight)
     codes = classify_scene(
         halve(clear["red"]), halve(clear["nir"]), clear["swir16"], sky_20m, moment.seed
     )
     codes[~seen[::2, ::2]] = 0
-    _write_band(folder / f"{name}_SCL.tif", codes, grid)
+    _write_band(folder / f"{name}_SCL.tif", codes, grid, overflight)
     return _item(name, overflight, moment, codes, grid, final / "scenes" / name)
 
 
@@ -239,7 +239,7 @@ def _digital(reflectance: NDArray[np.float32], baseline: str) -> NDArray[np.uint
     return np.asarray(np.clip(np.rint(reflectance * 10_000) + offset, 1, 65_535), np.uint16)
 
 
-def _write_band(path: Path, values: NDArray[np.generic], grid: GeoBox) -> None:
+def _write_band(path: Path, values: NDArray[np.generic], grid: GeoBox, overflight: _Pass) -> None:
     rows, cols = values.shape
     transform = grid.transform * Affine.scale(grid.shape[1] / cols, grid.shape[0] / rows)
     with (
@@ -250,6 +250,10 @@ def _write_band(path: Path, values: NDArray[np.generic], grid: GeoBox) -> None:
         ) as dataset,
     ):  # fmt: skip
         dataset.write(values, 1)
+        dataset.update_tags(  # so that the folder can be indexed again without its catalogue
+            PROCESSING_BASELINE=overflight.baseline,
+            TIFFTAG_DATETIME=f"{overflight.day:%Y:%m:%d} 10:00:31",
+        )
         rasterio.shutil.copy(
             dataset, path, driver="COG", blocksize=512, compress="zstd", level=1,
             predictor="yes" if values.dtype == np.uint16 else "no",
