@@ -21,6 +21,9 @@ app = typer.Typer(
 _NUMBERS = {"ignore_unknown_options": True}
 """For commands that take a region: `-1.5,47,-1.4,47.1` is a box, not an option."""
 
+_DEMO = (1, 1536)
+"""Seed and side of the landscape that plain `landcover demo` maps; no weights were trained on it."""
+
 RegionArg = Annotated[
     str,
     typer.Argument(
@@ -117,10 +120,10 @@ def demo(
     out: Out = Path("outputs"),
     seed: Annotated[
         int, typer.Option(help="Which simulated landscape; the weights never saw seed 1.")
-    ] = 1,
+    ] = _DEMO[0],
     size: Annotated[
         int, typer.Option(min=256, help="Side of the landscape in pixels of 10 m.")
-    ] = 1536,
+    ] = _DEMO[1],
     model: Model = None,
     batch: Batch = 4,
     device: Device = "auto",
@@ -131,7 +134,8 @@ def demo(
     from pipeline.region import load_region
 
     made = make_demo(out / f"demo-scenes-{seed}-{size}", seed=seed, size=size)
-    region = load_region(str(made.region)).model_copy(update={"name": "demo"})
+    name = "demo" if (seed, size) == _DEMO else f"demo-{seed}-{size}"
+    region = load_region(str(made.region)).model_copy(update={"name": name})
     _run(
         plan_job(
             region,

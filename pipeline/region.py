@@ -36,6 +36,8 @@ class Region(BaseModel):
     """Names the output folder: letters, digits, dot, dash, underscore."""
     footprint: BaseGeometry
     """Polygons, EPSG:4326, longitude first."""
+    source: str = ""
+    """Where it was read from, so that two regions of one name are told apart."""
     period: Annotated[Period | None, BeforeValidator(_read_period)] = None
     """Days from which scenes are taken."""
     catalog: str | None = None
@@ -65,8 +67,8 @@ def load_region(text: str) -> Region:
     """
     if _BBOX.fullmatch(text):
         west, south, east, north = (float(part) for part in text.split(","))
-        name = "bbox_" + "_".join(f"{value:g}" for value in (west, south, east, north))
-        return Region(name=name, footprint=bbox_footprint(west, south, east, north))
+        name = "bbox_" + "_".join(f"{value:.10g}" for value in (west, south, east, north))
+        return Region(name=name, footprint=bbox_footprint(west, south, east, north), source="bbox")
     path = Path(text)
     if not path.exists() and not path.suffix:
         path = REGIONS / f"{text}.yml"
@@ -80,7 +82,8 @@ def load_region(text: str) -> Region:
         raise RegionError(f"There is no region file {path}; check the path.")
     if path.suffix.lower() in {".yml", ".yaml"}:
         return _from_yaml(path)
-    return Region(name=_slug(path.stem), footprint=read_footprint(path))
+    footprint = read_footprint(path)
+    return Region(name=_slug(path.stem), footprint=footprint, source=str(path.resolve()))
 
 
 def bbox_footprint(west: float, south: float, east: float, north: float) -> BaseGeometry:
@@ -168,7 +171,7 @@ def _from_yaml(path: Path) -> Region:
         raise RegionError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(fields, dict) or "footprint" not in fields:
         raise RegionError(f"{path} has no 'footprint'; see regions/ for an example.")
-    fields = {"name": _slug(path.stem)} | fields
+    fields = {"name": _slug(path.stem)} | fields | {"source": str(path.resolve())}
     fields["footprint"] = _footprint_field(fields["footprint"], path)
     for key in ("model", "catalog"):
         fields[key] = _beside(path, fields.get(key))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from landcover.errors import RegionError
 from landcover.models import read_spec
 from pipeline.artifacts import Ledger, Report, file_hash, remove_partials, write_json
 from pipeline.job import Job
@@ -47,11 +48,16 @@ def _open(job: Job, announce: Report) -> Ledger:
     job.folder.mkdir(parents=True, exist_ok=True)
     remove_partials(job.folder)
     ledger = Ledger(job.folder / "run.json", announce)
+    _check_same_region(job, ledger.record.get("region", {}))
     if job.refresh:
         ledger.stages.pop("search", None)
     spec = read_spec(job.model)
     ledger.save(
-        region={"name": job.region.name, "footprint": job.region.geojson},
+        region={
+            "name": job.region.name,
+            "footprint": job.region.geojson,
+            "source": job.region.source,
+        },
         period=str(job.period),
         catalog=job.catalog,
         settings=job.settings(),
@@ -65,6 +71,16 @@ def _open(job: Job, announce: Report) -> Ledger:
         | {name: importlib.metadata.version(name) for name in ("landcover-pipeline", *_RECORDED)},
     )
     return ledger
+
+
+def _check_same_region(job: Job, before: dict[str, Any]) -> None:
+    """Refuse to overwrite the map of another region that has the same name."""
+    same_place = before.get("footprint") == json.loads(json.dumps(job.region.geojson))
+    if before and not same_place and before.get("source") != job.region.source:
+        raise RegionError(
+            f"{job.folder} holds the map of another region called '{job.region.name}' "
+            f"({before.get('source')}); give yours another name or another --out."
+        )
 
 
 def _question(job: Job) -> list[Any]:

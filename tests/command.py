@@ -38,5 +38,5 @@ def run_demo(out: Path, *options: object) -> DemoRun:
     started = time.perf_counter()
     result = landcover("demo", "--out", out, *options)
     assert result.returncode == 0, result.stdout + result.stderr
-    (folder,) = (path for path in (out / "demo").iterdir() if path.is_dir())
+    (folder,) = (path.parent for path in out.glob("demo*/*/run.json"))
     return DemoRun(out, folder, result.stdout, time.perf_counter() - started)

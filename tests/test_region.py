@@ -28,6 +28,11 @@ def test_box() -> None:
     assert region.name == "bbox_-1.5_47_-1.25_47.5"
 
 
+def test_boxes_that_differ_a_little_have_different_names() -> None:
+    """A tenth of a metre apart is another region, in another folder."""
+    assert load_region("15,48,15.1,48.1").name != load_region("15.000001,48,15.1,48.1").name
+
+
 @pytest.mark.parametrize("name", ["place.geojson", "place.gpkg", "place.shp"])
 def test_vector_files(tmp_path: Path, name: str) -> None:
     """GeoJSON, GeoPackage and shapefile give the same footprint."""
