@@ -12,9 +12,9 @@ from landcover.spectra import BANDS, MATERIALS, Climate, Cover
 def random_options(rng: np.random.Generator) -> LandscapeOptions:
     """Draw a river valley, city, coast, forest, savanna or desert."""
     kinds: tuple[tuple[Callable[[np.random.Generator], LandscapeOptions], float], ...] = (
-        (_like_demo, 0.26),
-        (_valley, 0.17),
-        (_city, 0.21),
+        (_like_demo, 0.30),
+        (_valley, 0.15),
+        (_city, 0.19),
         (_coast, 0.10),
         (_forest, 0.04),
         (_savanna, 0.11),
@@ -32,7 +32,7 @@ def _like_demo(rng: np.random.Generator) -> LandscapeOptions:
         woods=u(0.05, 0.3),
         shrubs=u(0.15, 0.4),
         meadows=u(0.08, 0.35),
-        field_width=u(8, 20),
+        field_width=u(9, 22),
         river=u(5, 16),
         lakes=int(rng.integers(1, 6)),
         towns=int(rng.integers(4, 12)),
@@ -64,12 +64,13 @@ def _city(rng: np.random.Generator) -> LandscapeOptions:
     return replace(
         _valley(rng),
         hills=u(0, 0.25),
+        meadows=u(0.2, 1.4),
         river=u(6, 26),
         city=u(0.35, 1.3),
         density=u(0.2, 0.95),
         gardens=u(0.0, 0.8),
         block=u(4, 13),
-        lot=u(1.4, 3.5),
+        lot=u(0.9, 3.2),
         roofs=one_kind if rng.random() < 0.4 else _some_of(rng, roofs, 5),
     )
 
@@ -80,6 +81,7 @@ def _coast(rng: np.random.Generator) -> LandscapeOptions:
         hills=rng.uniform(0.1, 0.7),
         relief=rng.uniform(0.5, 3.5),
         sea=rng.uniform(0.15, 0.7),
+        beach=rng.random() < 0.4,
         river=float(rng.choice([0.0, 8.0])),
         lakes=int(rng.integers(0, 3)),
         trees=_some_of(rng, ("evergreen wood", "broadleaves", "mixed wood"), 3),
@@ -101,7 +103,7 @@ def _savanna(rng: np.random.Generator) -> LandscapeOptions:
     red = red * np.exp(0.15 * rng.standard_normal())
     return replace(
         _city(rng) if rng.random() < 0.75 else _valley(rng),
-        meadows=rng.uniform(0.3, 0.8),
+        meadows=rng.uniform(0.3, 1.2),
         desert=rng.uniform(0.05, 0.4),
         deserts=_some_of(rng, ("bare earth", "desert"), 2),
         grasses=(("dry grass", 0.7), ("pasture", 0.3)),
@@ -123,9 +125,10 @@ def _desert(rng: np.random.Generator) -> LandscapeOptions:
         river=0.0,
         lakes=int(rng.integers(0, 2)),
         sea=float(rng.choice([0.0, 0.0, 0.3])),
-        city=u(0.1, 0.9),
+        city=u(0.15, 0.9),
         gardens=u(0.0, 0.6),
         block=u(4, 10),
+        streets=str(rng.choice(["asphalt", "courtyards", "concrete", "earth yards"])),
         roofs=_some_of(rng, roofs, 5),
         yards=_some_of(rng, ("courtyards", "earth yards", "concrete", "houses"), 3),
         shrub_kinds=(("dry scrub", 1.0),),

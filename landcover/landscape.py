@@ -36,7 +36,7 @@ class LandscapeOptions:
     """Share of lowland parcels under grass."""
     desert: float = 0.0
     """Share of lowland that is bare."""
-    field_width: float = 13.0
+    field_width: float = 15.0
     """Mean width of a field, pixels."""
     river: float = 9.0
     """Mean width of the river, pixels; 0 for none."""
@@ -86,6 +86,8 @@ class LandscapeOptions:
     )
     yards: Mix = (("houses", 1.0),)
     """What lies between the roofs."""
+    streets: str = "asphalt"
+    beach: bool = True
     river_water: str = "river"
     climate: Climate = field(default_factory=Climate)
 
@@ -324,8 +326,10 @@ class _Builder:
         return all(road.distance(row, col) > reach for road in self.roads)
 
     def _flood_the_coast(self) -> None:
-        self._paint(self.shore < 0.035, "sand", scramble(self.stands.key, 6))
-        self._paint(self.shore < 0.02, "sea", self.seed)
+        if self.options.beach:
+            self._paint(self.shore < 0.035, "sand", scramble(self.stands.key, 6))
+        self._paint(self.shore < 0.02, self.options.river_water, self.seed + 2)  # shallows
+        self._paint(self.shore < -0.03 + 0.03 * self._noise(2.6, 300), "sea", self.seed)
 
     # People
 
@@ -368,7 +372,7 @@ class _Builder:
         self._paint(town & (lots.chance(1) > green), roofs, lots.key)
         trade = blocks.at_centre(self._noise(2.0, 260)) > 1.05
         self._build_sheds(town & trade & ~dense, layout)
-        self._paint(town & (blocks.edge < 0.5), "asphalt", blocks.key)
+        self._paint(town & (blocks.edge < 0.5), options.streets, blocks.key)
         self._lay_out_parks(town & ~trade & (blocks.edge > 0.5), blocks)
         site = town & (blocks.chance(1) > 0.985) & ~dense
         self._paint(site, "bare earth", blocks.key)
@@ -410,7 +414,7 @@ class _Builder:
         bushes = fractal(self.rng, self.shape, 0.8, 3.0, 16.0)
         for kind, value in (
             (Grain.CANOPY, 0.5 + 0.21 * crowns / crowns.std() + 0.08 * soil),
-            (Grain.ROWS, 0.5 + 0.13 * self._drills() + 0.17 * soil + 0.04 * fine),
+            (Grain.ROWS, 0.5 + 0.19 * self._drills() + 0.15 * soil + 0.04 * fine),
             (Grain.BLOTCHES, 0.5 + 0.27 * bushes + 0.10 * soil),
             (Grain.LOTS, 0.5 + 0.22 * fine + 0.18 * bushes),
             (Grain.CALM, 0.5 + 0.18 * self._noise(2.4, 400) + 0.02 * fine),

@@ -95,6 +95,9 @@ class Climate:
 _WINTER_CEREAL = Season(62, 182, 204, pace=16)
 _DRY_STRAW = np.array((0.085, 0.125, 0.175, 0.300, 0.345, 0.235), np.float32)
 _DRY_GRASS = np.array((0.062, 0.092, 0.120, 0.250, 0.300, 0.195), np.float32)
+_MOISTURE = np.array((0.25, 0.25, 0.28, 0.30, 0.38, 0.42), np.float32)
+"""Share of its reflectance that soil loses when wet."""
+_LOW_PLANTS = (Cover.CROPS, Cover.GRASS)
 _SOIL = (0.068, 0.092, 0.118, 0.178, 0.248, 0.208)  # replaced by the climate's soil
 _LITTER = (0.035, 0.048, 0.060, 0.160, 0.180, 0.115)
 _LEAVES = Season(112, 296, 310, pace=8)
@@ -196,9 +199,11 @@ def _individuals(
     low, high = (np.array(x, np.float32) for x in (material.low, material.high))
     if material.season is None:
         return _weathered(material, low, high, day, climate, brightness)
+    high = high * np.float32(1 - 0.3 * winter(day) * (material.cover in _LOW_PLANTS))
     ground = low * np.ones_like(brightness)
     if material.low is _SOIL:
         ground = np.array(climate.soil, np.float32) * np.exp(0.14 * traits[:, 3:4])
+        ground = ground * (1 - winter(day) * _MOISTURE)
     green, dry = growth(material.season, day - climate.shift, traits[:, 1], traits[:, 2])
     if material.cover == Cover.GRASS:
         loss = climate.drought * summer(day)
@@ -228,6 +233,11 @@ def _weathered(
 def summer(day: float) -> float:
     """How far the year is into high summer: 0 in winter, 1 at the end of July."""
     return float(np.exp(-(((day - 212) / 55) ** 2)))
+
+
+def winter(day: float) -> float:
+    """How far the year is into winter: 1 in mid January, below 0.1 from May to September."""
+    return float((0.5 + 0.5 * np.cos(2 * np.pi * (day - 15) / 365)) ** 2)
 
 
 def growth(season: Season, day: float, timing: Floats, vigour: Floats) -> tuple[Floats, Floats]:

@@ -52,11 +52,11 @@ _ABSORBED = np.array((0.20, 0.14, 0.09, 0.06, 0.04, 0.04), np.float32)
 class TrainingOptions:
     """How long and on how much to train."""
 
-    steps: int = 3000
+    steps: int = 4000
     batch: int = 16
     side: int = 128
     """Side of a training chip, pixels; half the mapping tile, so that twice as many differ."""
-    regions: int = 280
+    regions: int = 300
     """Number of simulated training regions."""
     held_out: int = 4
     """Number of simulated regions for the figures in the checkpoint."""
@@ -92,7 +92,7 @@ def simulate_region(seed: int, varied: bool = True) -> Region:
 
 def _composite_days(rng: np.random.Generator, varied: bool) -> list[float]:
     count = int(rng.integers(3, 8))
-    start, end = (128, 270) if not varied or rng.random() < 0.6 else sorted(rng.uniform(40, 330, 2))
+    start, end = (128, 270) if not varied or rng.random() < 0.7 else sorted(rng.uniform(40, 330, 2))
     return list(rng.uniform(start, end, count))
 
 
