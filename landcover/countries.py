@@ -132,7 +132,7 @@ def _desert(rng: np.random.Generator) -> LandscapeOptions:
         roofs=_some_of(rng, roofs, 5),
         yards=_some_of(rng, ("courtyards", "earth yards", "concrete", "houses"), 3),
         shrub_kinds=(("dry scrub", 1.0),),
-        deserts=_some_of(rng, ("desert", "sand", "bare earth", "rock", "gravel"), 4),
+        deserts=_some_of(rng, ("desert", "sand", "bare earth"), 3),
         climate=replace(_climate(rng, 0.5), drought=1.0),
     )
 

@@ -10,8 +10,13 @@ from numpy.typing import NDArray
 OFFSET_BASELINE = 4.0
 """First processing baseline whose products add 1000 to every valid number (ESA, January 2022)."""
 BOA_OFFSET = -1000
-_DARK_SHARE = 0.005
-"""With the offset in place hardly any land or water pixel of the red band is below 1000."""
+REFLECTANCE_SCALE = 1e-4
+"""Reflectance of one unit in a composite."""
+_TOO_DARK = 700
+"""With the offset in place, a number below this would be a reflectance below -0.03."""
+_TOO_DARK_SHARE = 0.005
+_DARKEST = (900, 1300)
+"""With the offset in place, the darkest hundredth of a scene (water, forest) lies about here."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +51,50 @@ def checked_offset(
     valid = red[red > 0]
     if baseline is None or baseline < OFFSET_BASELINE or valid.size < 100:
         return declared
-    dark = float(np.mean(valid < -BOA_OFFSET))
-    if declared.offset and dark > _DARK_SHARE:
-        return Harmonization(
-            0, f"{declared.reason}; but {dark:.1%} of red is below 1000: already applied"
-        )
-    if not declared.offset and dark <= _DARK_SHARE / 10 and np.percentile(valid, 1) < 2000:
-        return Harmonization(
-            BOA_OFFSET, f"{declared.reason}; but {dark:.1%} of red is below 1000: still there"
-        )
+    too_dark = float(np.mean(valid < _TOO_DARK))
+    darkest = float(np.percentile(valid, 1))
+    if declared.offset and too_dark > _TOO_DARK_SHARE:
+        found = f"{too_dark:.1%} of red is below {_TOO_DARK}: already applied"
+        return Harmonization(0, f"{declared.reason}; but {found}")
+    if not declared.offset and too_dark == 0 and _DARKEST[0] <= darkest <= _DARKEST[1]:
+        found = f"the darkest 1 % of red is at {darkest:.0f}: still there"
+        return Harmonization(BOA_OFFSET, f"{declared.reason}; but {found}")
     return declared
+
+
+def declared_scaling(
+    properties: Mapping[str, Any], asset: Mapping[str, Any], number: int
+) -> tuple[float, float] | None:
+    """Factor and summand that bring a band's stored numbers to reflectance x 10000.
+
+    From the band's `raster:scale` and `raster:offset` (STAC 1.1 `bands` or `raster:bands`); number
+    is 1-based. None where nothing is declared or nothing changes. Sentinel-2 is left to the
+    processing baseline: its providers' declarations are unreliable.
+    """
+    bands = asset.get("raster:bands") or asset.get("bands") or []
+    if is_sentinel2(properties) or len(bands) < number:
+        return None
+    band = bands[number - 1]
+    scale = band.get("raster:scale", band.get("scale"))
+    offset = band.get("raster:offset", band.get("offset"))
+    if scale is None or (scale == 1 and not offset):
+        return None
+    rule = (float(scale) / REFLECTANCE_SCALE, float(offset or 0) / REFLECTANCE_SCALE)
+    return None if rule == (1.0, 0.0) else rule
+
+
+def is_sentinel2(properties: Mapping[str, Any]) -> bool:
+    """Whether a STAC item says that it is of Sentinel-2."""
+    names = (str(properties.get(key, "")).lower() for key in ("platform", "constellation"))
+    by_name = any(name.startswith("sentinel-2") for name in names)
+    return by_name or any(key.startswith("s2:") for key in properties)
 
 
 def processing_baseline(properties: Mapping[str, Any]) -> float | None:
     """Processing baseline of a Sentinel-2 item as a number (4.0 for '04.00'), None where unsaid."""
-    text = properties.get("s2:processing_baseline") or properties.get("processing:version")
+    text = properties.get("s2:processing_baseline")
+    if text is None and is_sentinel2(properties):
+        text = properties.get("processing:version")
     try:
         return float(str(text)) if text is not None else None
     except ValueError:

@@ -1,10 +1,13 @@
 """Files of a run: written whole or not at all, and made again only when their inputs change."""
 
 import contextlib
+import fcntl
 import glob
 import hashlib
+import importlib.metadata
 import json
 import os
+import platform
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +18,16 @@ from typing import Any
 
 import psutil
 
+from landcover.errors import SettingsError
+
 Report = Callable[[str], None]
 """Takes one line of text for the person who waits, or for the log."""
 
 _PACKAGES = ("landcover", "pipeline")
+_DECIDING = (
+    "numba", "numpy", "odc-loader", "pyogrio", "pyproj", "rasterio",
+    "segmentation-models-pytorch", "shapely", "torch",
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -68,13 +77,20 @@ def fingerprint(*parts: Any) -> str:
 
 
 @cache
+def versions() -> dict[str, str]:
+    """Versions of Python, this program, and the packages that decide what it computes."""
+    names = ("landcover-pipeline", *_DECIDING)
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version()} | found
+
+
+@cache
 def code_version() -> str:
-    """Fingerprint of this program's own source, so that a changed program redoes its work."""
+    """Fingerprint of this program's source and packages, so that a changed program redoes its work."""
     root = Path(__file__).parent.parent
     sources = sorted(path for package in _PACKAGES for path in (root / package).rglob("*.[pj]*"))
-    return fingerprint(
-        [(path.name, file_hash(path)) for path in sources if "__pycache__" not in path.parts]
-    )
+    own = [(path.name, file_hash(path)) for path in sources if "__pycache__" not in path.parts]
+    return fingerprint(own, versions())
 
 
 @dataclass
@@ -88,8 +104,7 @@ class Ledger:
 
     def __post_init__(self) -> None:
         if not self.record and self.path.exists():
-            with contextlib.suppress(ValueError):  # an unreadable ledger means: do it all again
-                self.record = json.loads(self.path.read_text(encoding="utf-8"))
+            self.record = _read_record(self.path)
 
     @property
     def stages(self) -> dict[str, dict[str, Any]]:
@@ -107,7 +122,8 @@ class Ledger:
     ) -> dict[str, str]:
         """Do `work` unless its outputs are current; return the hash of each output by file name.
 
-        inputs: everything the outputs depend on, as JSON values (settings, hashes of files read). An output that somebody changed since is set aside as `NAME.changed`, then remade.
+        inputs: everything the outputs depend on, as JSON values (settings, hashes of files read).
+        An output that somebody changed since is set aside as `NAME.changed`, then remade.
         """
         key = fingerprint(name, inputs, code_version())
         done = self.stages.get(name)
@@ -116,6 +132,7 @@ class Ledger:
             return dict(done["outputs"])
         if done:
             self._set_aside(done["outputs"], outputs)
+        self.save(complete=False)
         self.report(f"{name} ...")
         started = time.perf_counter()
         with peak_memory() as memory:
@@ -141,6 +158,15 @@ class Ledger:
                 self.report(f"{path.name} was changed since it was made: kept as {kept.name}")
 
 
+def _read_record(path: Path) -> dict[str, Any]:
+    """The ledger; empty, so that all is done again, where it cannot be read."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) and isinstance(record.get("stages"), dict) else {}
+
+
 def _unchanged(path: Path, stamps: dict[str, str]) -> bool:
     return path.is_file() and stamps.get(path.name) == file_hash(path)
 
@@ -150,6 +176,26 @@ class PeakMemory:
     """Largest resident set seen so far."""
 
     megabytes: float = 0.0
+
+
+@contextlib.contextmanager
+def only_run(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; SettingsError where another run is at work in it.
+
+    The lock is on the folder itself and ends with the process, however it ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SettingsError(
+                f"Another run is at work in {folder}; wait for it to end, or give another --out."
+            ) from error
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager

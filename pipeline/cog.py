@@ -12,6 +12,7 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import DTypeLike, NDArray
 from odc.geo.geobox import GeoBox
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.windows import Window
@@ -77,8 +78,16 @@ def open_cog(path: Path, grid: GeoBox, profile: CogProfile) -> Iterator[RowWrite
                 predictor="no" if profile.colormap else "yes", bigtiff="if_safer",
                 overview_resampling=profile.overviews, num_threads="all_cpus",
             )  # fmt: skip
-        except rasterio.errors.RasterioError as error:
+            _check_whole(partial)
+        except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
             raise RasterError(f"{path} could not be written: {error}; is the disk full?") from error
+
+
+def _check_whole(path: Path) -> None:
+    """Read the last blocks back: GDAL does not report it when the disk fills up during a copy."""
+    with rasterio.open(path) as dataset:
+        row = (dataset.height - 1) // _BLOCK * _BLOCK
+        dataset.read(window=Window(0, row, dataset.width, dataset.height - row))
 
 
 def _describe(dataset: DatasetWriter, profile: CogProfile) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,17 +19,20 @@ import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from odc.loader import RasterLoadParams, RasterSource, RioReader
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
+from rasterio.vrt import WarpedVRT
 from shapely.geometry.base import BaseGeometry
 
 from landcover.bands import MASK, SCL_UNCLEAR, band_assets
-from landcover.compositing import median_composite
+from landcover.compositing import MAX_VALUE, median_composite
 from landcover.errors import RasterError
 from landcover.grid import inside
 from landcover.harmonization import (
     Harmonization,
     checked_offset,
     declared_offset,
+    declared_scaling,
     processing_baseline,
 )
 from pipeline.artifacts import Report
@@ -49,9 +53,10 @@ _HTTP = {
     "GDAL_HTTP_TIMEOUT": "30",
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
     "VSI_CACHE": "TRUE",
-    "AWS_NO_SIGN_REQUEST": "YES",
 }
-"""GDAL settings for reading COGs over HTTP; a variable that the user has set wins."""
+"""GDAL settings for reading COGs over HTTP. Not for local files: they would hide their side-cars."""
+_AWS_KEYS = {"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"}
+_WHOLE_NUMBERS = ("uint8", "uint16", "int16")
 _SCENES_AT_ONCE = 8
 """Scenes looked at together before compositing; the wait is for the network."""
 _SAMPLE = 512
@@ -68,6 +73,10 @@ class Scene:
     """Local solar day; scenes of one day and orbit are one observation."""
     sources: dict[str, RasterSource]
     """Where each band is, by common name; MASK among them if there is a cloud mask."""
+    scaling: dict[str, tuple[float, float]]
+    """Factor and summand from stored number to reflectance x 10000, of bands that need one."""
+    masked: tuple[str, ...]
+    """Bands whose file says by a mask or alpha where it has data, one for each such file."""
     harmonization: Harmonization
     """What is added to its numbers."""
 
@@ -88,8 +97,7 @@ def composite(
     observations as last band. Raises RasterError where a scene cannot be read or lacks a band, and
     where no pixel has a clear observation.
     """
-    for name, value in _HTTP.items():  # the environment reaches every thread, rasterio.Env does not
-        os.environ.setdefault(name, value)
+    logging.getLogger("odc.loader").setLevel(logging.CRITICAL)  # our own error names the file
     with ThreadPoolExecutor(_SCENES_AT_ONCE) as pool:
         found = [pystac.Item.from_dict(item) for item in _features(items)]
         scenes = list(pool.map(lambda item: _scene(item, bands), found))
@@ -108,6 +116,11 @@ def composite(
             seen += int(np.count_nonzero(count[keep]))
             writer.write(np.concatenate([image, count[None]]) * keep)
             report(f"composite: {rows.stop / grid.shape[0]:.0%} of {grid.shape[0]} rows")
+        if wanted == 0:
+            raise RasterError(
+                "No pixel has its centre inside the region; choose a finer resolution "
+                f"(it is {abs(grid.resolution.x):g} in units of {grid.crs})."
+            )
         if seen == 0:
             raise RasterError(
                 f"None of the {len(scenes)} scenes has a clear view of the region; "
@@ -136,30 +149,54 @@ def _scene(item: pystac.Item, bands: Sequence[str]) -> Scene:
             f"Scene {item.id} has no band {', '.join(missing)} (it has {', '.join(sorted(found))}); "
             "choose another collection or model."
         )
-    sources = {}
+    sources, scaling, masked = {}, {}, {}
     for band in [*bands, *([MASK] if MASK in found else [])]:
         key, number = found[band]
-        sources[band] = RasterSource(str(item.assets[key].get_absolute_href()), band=number)
-        _check_driver(sources[band])
-    declared = declared_offset(item.properties)
+        asset = item.assets[key]
+        sources[band] = RasterSource(str(asset.get_absolute_href()), band=number)
+        if _inspect(sources[band], item.id):
+            masked[sources[band].uri] = band
+        if band != MASK and (rule := declared_scaling(item.properties, asset.to_dict(), number)):
+            scaling[band] = rule
+    decided = declared_offset(item.properties)
     baseline = processing_baseline(item.properties)
     if baseline is not None and "red" in sources:
-        declared = checked_offset(declared, baseline, _sample(sources["red"]))
-    return Scene(item.id, _solar_day(item), sources, declared)
+        decided = checked_offset(decided, baseline, _sample(sources["red"]))
+    day = _solar_day(item)
+    return Scene(item.id, day, sources, scaling, tuple(masked.values()), decided)
 
 
-def _check_driver(source: RasterSource) -> None:
-    """A remote file must be an image itself: a VRT could make GDAL open any other file."""
-    if "://" in source.uri:
-        is_jpeg = urlsplit(source.uri).path.lower().endswith((".jp2", ".j2k"))
-        driver = "JP2OpenJPEG" if is_jpeg else "GTiff"
-        with _read_errors(source), rasterio.open(source.uri, driver=driver):
-            pass
+@contextlib.contextmanager
+def _open(source: RasterSource) -> Iterator[rasterio.DatasetReader]:
+    """Open the file of a band.
+
+    A remote file must be an image itself: a VRT could make GDAL open any other file.
+    """
+    remote = "://" in source.uri
+    is_jpeg = urlsplit(source.uri).path.lower().endswith((".jp2", ".j2k"))
+    driver = ("JP2OpenJPEG" if is_jpeg else "GTiff") if remote else None
+    with _reading(source), rasterio.open(source.uri, driver=driver) as dataset:
+        yield dataset
+
+
+def _inspect(source: RasterSource, scene: str) -> bool:
+    """Whether the file has a mask or alpha; RasterError where its numbers cannot be composited."""
+    with _open(source) as dataset:
+        kind = dataset.dtypes[source.band - 1]
+        if kind not in _WHOLE_NUMBERS:
+            raise RasterError(
+                f"Scene {scene}: {source.uri} holds {kind}; only whole numbers ({', '.join(_WHOLE_NUMBERS)}, "
+                "reflectance x 10000) can be composited: convert it."
+            )
+        if dataset.crs is None:
+            raise RasterError(f"Scene {scene}: {source.uri} has no CRS; assign the right one.")
+        flags = dataset.mask_flag_enums[source.band - 1]
+        return MaskFlags.per_dataset in flags
 
 
 def _sample(source: RasterSource) -> NDArray[np.integer[Any]]:
     """A reduced image of a band, read from its overviews."""
-    with _read_errors(source), rasterio.open(source.uri) as dataset:
+    with _open(source) as dataset:
         shape = (min(_SAMPLE, dataset.height), min(_SAMPLE, dataset.width))
         sample: NDArray[np.integer[Any]] = dataset.read(source.band, out_shape=shape)
         return sample
@@ -229,13 +266,25 @@ def _observation(
     values = np.zeros((len(bands), *block.shape), np.uint16)
     clear = np.zeros(block.shape, np.bool_)
     for scene in day:
-        image = np.stack([_read(scene.sources[b], block, "bilinear") for b in bands])
+        image = np.stack([_band(scene, band, block) for band in bands])
         visible = (image != 0).all(axis=0)
+        for band in scene.masked:
+            visible &= _has_data(scene.sources[band], block)
         if MASK in scene.sources:
             visible &= ~np.isin(_read(scene.sources[MASK], block, "nearest"), SCL_UNCLEAR)
         np.copyto(values, image, where=visible & ~clear)
         clear |= visible
     return values, clear
+
+
+def _band(scene: Scene, band: str, block: GeoBox) -> NDArray[np.uint16]:
+    """Stored numbers of a band, brought to reflectance x 10000 where the item says how; 0 = nodata."""
+    numbers = _read(scene.sources[band], block, "bilinear")
+    if band not in scene.scaling:
+        return numbers
+    factor, summand = scene.scaling[band]
+    scaled = np.clip(np.rint(numbers * factor + summand), 1, MAX_VALUE).astype(np.uint16)
+    return np.where(numbers == 0, np.uint16(0), scaled)
 
 
 def _read(source: RasterSource, block: GeoBox, resampling: str) -> NDArray[np.uint16]:
@@ -244,17 +293,35 @@ def _read(source: RasterSource, block: GeoBox, resampling: str) -> NDArray[np.ui
         dtype="uint16", fill_value=0, src_nodata_fallback=0, resampling=resampling
     )
     out = np.zeros(block.shape, np.uint16)
-    with _read_errors(source):
+    with _reading(source):
         roi, pixels = RioReader(source, None).read(how, block)  # type: ignore[arg-type] # no context is used
     out[roi] = pixels
     return out
 
 
+def _has_data(source: RasterSource, block: GeoBox) -> NDArray[np.bool_]:
+    """Where the file's own mask or alpha says that there is data, on the block's grid."""
+    rows, cols = block.shape
+    with (
+        _open(source) as dataset,
+        WarpedVRT(
+            dataset, crs=str(block.crs), transform=block.transform, height=rows, width=cols,
+            add_alpha=ColorInterp.alpha not in dataset.colorinterp, nodata=None,
+        ) as warped,
+    ):  # fmt: skip
+        seen: NDArray[np.bool_] = warped.dataset_mask() > 0
+        return seen
+
+
 @contextlib.contextmanager
-def _read_errors(source: RasterSource) -> Iterator[None]:
-    """A failed read is an error that names the file, never nodata."""
+def _reading(source: RasterSource) -> Iterator[None]:
+    """Settings for the network where the file is remote; a failed read is an error, never nodata."""
+    settings = _HTTP if "://" in source.uri else {}
+    if settings and not _AWS_KEYS & set(os.environ):
+        settings = settings | {"AWS_NO_SIGN_REQUEST": "YES"}
     try:
-        yield
+        with rasterio.Env(**settings):
+            yield
     except RasterioError as error:
         raise RasterError(
             f"{source.uri} cannot be read ({error}); check the file or the connection and run again."

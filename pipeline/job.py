@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from landcover.errors import CheckpointError
+from landcover.errors import CheckpointError, SettingsError
 from landcover.period import Period
 from pipeline.region import Region
 from pipeline.search import EARTH_SEARCH
@@ -15,6 +15,9 @@ DEFAULT_MODEL = Path(__file__).parent / "weights" / "demo.safetensors"
 """The shipped demo weights, trained on simulated scenes only."""
 DEFAULT_CLOUD_COVER = 60.0
 """Scenes cloudier than this are left out unless the region says otherwise, percent."""
+
+
+DEVICES = ("auto", "cpu", "cuda")
 
 
 class Job(BaseModel):
@@ -51,7 +54,7 @@ class Job(BaseModel):
         return DEFAULT_CLOUD_COVER if chosen is None else chosen
 
     def settings(self) -> dict[str, Any]:
-        """The settings as JSON values, for `run.json`."""
+        """The settings that decide the map, as JSON values for `run.json`."""
         return {
             "period": str(self.period),
             "catalog": self.catalog,
@@ -60,8 +63,6 @@ class Job(BaseModel):
             "model": str(self.model),
             "crs": self.region.crs,
             "resolution": self.region.resolution,
-            "batch": self.batch,
-            "device": self.device,
         }
 
 
@@ -78,8 +79,10 @@ def plan_job(
     """Fill in what the user left open: the command line wins over the region file, then defaults.
 
     today: for the default period; the current UTC date if not given.
-    Raises SettingsError for a period that is not one, CheckpointError for a model that is not there.
+    Raises SettingsError for a period or device that is not one, CheckpointError for a missing model.
     """
+    if (device := options.get("device", "auto")) not in DEVICES:
+        raise SettingsError(f"The device '{device}' is not one of {', '.join(DEVICES)}.")
     chosen = model or region.model or DEFAULT_MODEL
     if not chosen.is_file():
         raise CheckpointError(f"There is no model {chosen}; give the path of a .safetensors file.")

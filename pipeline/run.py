@@ -1,18 +1,23 @@
 """The whole road, from a region to a published map. Read this first."""
 
-import importlib.metadata
 import json
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from landcover.errors import RegionError
 from landcover.models import read_spec
-from pipeline.artifacts import Ledger, Report, file_hash, remove_partials, write_json
+from pipeline.artifacts import (
+    Ledger,
+    Report,
+    file_hash,
+    only_run,
+    remove_partials,
+    versions,
+    write_json,
+)
 from pipeline.job import Job
 
-_RECORDED = ("numpy", "pyogrio", "rasterio", "segmentation-models-pytorch", "shapely", "torch")
 Work = Callable[[], dict[str, Any]]
 
 
@@ -23,6 +28,11 @@ def run(job: Job, *, announce: Report = print, report: Report = print) -> dict[s
     A stage whose inputs have not changed is skipped. Raises LandcoverError with the reason where a
     stage cannot do its work; what earlier stages made stays.
     """
+    with only_run(job.folder):
+        return _run(job, announce, report)
+
+
+def _run(job: Job, announce: Report, report: Report) -> dict[str, Any]:
     at, ledger = job.folder, _open(job, announce)
     scenes = ledger.stage("search", _question(job), [at / "items.json"], _search(job, report))
     image = ledger.stage(
@@ -38,39 +48,50 @@ def run(job: Job, *, announce: Report = print, report: Report = print) -> dict[s
     if job.truth:
         known = [maps, file_hash(job.truth)]
         accuracy = ledger.stage("assess", known, [at / "accuracy.json"], _assess(at, job.truth))
-    made = [scenes, image, maps, vectors, areas, accuracy, _question(job)]
-    ledger.stage("publish", made, [at / "item.json", at / "report.html"], _publish(job, ledger))
+    facts = _facts(job)
+    made = [scenes, image, maps, vectors, areas, accuracy, facts]
+    work = _publish(job, ledger, facts)
+    ledger.stage("publish", made, [at / "item.json", at / "report.html"], work)
+    ledger.save(complete=True)
     return ledger.record
 
 
 def _open(job: Job, announce: Report) -> Ledger:
-    """The ledger of the job's folder, with everything written down that is needed to do it again."""
-    job.folder.mkdir(parents=True, exist_ok=True)
+    """The ledger of the job's folder, cleared of what a killed run left."""
     remove_partials(job.folder)
     ledger = Ledger(job.folder / "run.json", announce)
     _check_same_region(job, ledger.record.get("region", {}))
     if job.refresh:
         ledger.stages.pop("search", None)
+    ledger.record["region"] = _region(job)
+    return ledger
+
+
+def _region(job: Job) -> dict[str, Any]:
+    return {
+        "name": job.region.name,
+        "footprint": job.region.geojson,
+        "source": job.region.source,
+    }
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    """What is needed to do the run again; written down once its maps are made from it."""
     spec = read_spec(job.model)
-    ledger.save(
-        region={
-            "name": job.region.name,
-            "footprint": job.region.geojson,
-            "source": job.region.source,
-        },
-        period=str(job.period),
-        catalog=job.catalog,
-        settings=job.settings(),
-        model={
+    return {
+        "region": _region(job),
+        "period": str(job.period),
+        "catalog": job.catalog,
+        "settings": job.settings(),
+        "model": {
             "path": str(job.model),
             "sha256": file_hash(job.model),
             "bands": spec.bands,
             "training": dict(spec.training),
         },
-        versions={"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in ("landcover-pipeline", *_RECORDED)},
-    )
-    return ledger
+        "versions": versions(),
+        "items": _scenes(job),
+    }
 
 
 def _check_same_region(job: Job, before: dict[str, Any]) -> None:
@@ -207,11 +228,11 @@ def _assess(folder: Path, truth: Path) -> Work:
     return work
 
 
-def _publish(job: Job, ledger: Ledger) -> Work:
+def _publish(job: Job, ledger: Ledger, facts: dict[str, Any]) -> Work:
     def work() -> dict[str, Any]:
         from pipeline.publish import publish
 
-        ledger.save(items=_scenes(job))
+        ledger.save(**facts)
         accuracy = ledger.stages["assess"]["details"] if job.truth else None
         return publish(folder=job.folder, run=ledger.record | {"accuracy": accuracy})
 

@@ -1,12 +1,22 @@
 """Files are written whole or not at all, and made again only when their inputs change."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.artifacts import Ledger, atomic_path, fingerprint, remove_partials, write_json
+from pipeline.artifacts import (
+    Ledger,
+    atomic_path,
+    fingerprint,
+    only_run,
+    remove_partials,
+    write_json,
+)
+from tests.command import ROOT
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a[1].tif", "a*.tif"])
@@ -49,6 +59,27 @@ def test_fingerprint() -> None:
     """Equal values have equal fingerprints whatever the order of their keys."""
     assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1})
     assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    """A second run in the same folder is refused while the first is at work, and only then."""
+    code = f"from pathlib import Path; from pipeline.artifacts import only_run\nwith only_run(Path({str(tmp_path)!r})): print('held')"
+    with only_run(tmp_path):
+        second = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert "Another run is at work" in second.stderr
+    third = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert third.stdout == "held\n"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"stages": 3}'])
+def test_an_unreadable_ledger_is_empty(tmp_path: Path, text: str) -> None:
+    """Whatever is in run.json, the ledger opens."""
+    (tmp_path / "run.json").write_text(text)
+    assert Ledger(tmp_path / "run.json").stages == {}
 
 
 class Bench:

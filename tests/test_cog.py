@@ -1,5 +1,7 @@
 """Cloud-optimised GeoTIFFs written by rows."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from rio_cogeo import cog_validate
 from landcover.legend import Legend
 from pipeline.artifacts import file_hash
 from pipeline.cog import CogProfile, open_cog
+from tests.command import ROOT
 
 GRID = GeoBox.from_bbox((500_000, 5_300_000, 507_000, 5_306_000), "EPSG:32633", resolution=10)
 LEGEND = Legend.from_records([{"code": 1, "name": "Water", "color": "#0000ff"}])
@@ -84,4 +87,26 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), open_cog(tmp_path / "a.tif", GRID, CLASSES) as writer:
         writer.write(np.ones((1, 100, 700), np.uint8))
         raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("limit", [20_000, 200_000, 600_000, 760_000])
+def test_a_full_disk_is_an_error(tmp_path: Path, limit: int) -> None:
+    """When the file cannot grow any more, at whatever moment, it does not appear and one is told."""
+    code = f"""
+import resource, signal, sys
+from pathlib import Path
+from tests.test_cog import REFLECTANCE, write
+from landcover.errors import RasterError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+try:
+    write(Path({str(tmp_path / "a.tif")!r}), REFLECTANCE, [600])
+except RasterError as error:
+    sys.exit("is the disk full" in str(error) and 7)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False
+    )
+    assert result.returncode == 7, result.stderr
     assert list(tmp_path.iterdir()) == []

@@ -210,3 +210,87 @@ def test_a_remote_description_of_other_files_is_refused(tmp_path: Path) -> None:
         with pytest.raises(RasterError, match=r"red\.tif cannot be read"):
             run(tmp_path, remote)
         server.shutdown()
+
+
+def rewrite(one: dict[str, Any], pixels: NDArray[Any], **options: Any) -> None:
+    """Replace the red file of a scene."""
+    save(Path(one["assets"]["red"]["href"]), pixels, GRID, **options)
+
+
+def left_half() -> NDArray[np.uint8]:
+    """255 on the left half of the grid, 0 on the right."""
+    return np.where(np.arange(GRID.shape[1]) < 50, 255, 0)[None].repeat(80, 0).astype(np.uint8)
+
+
+def test_alpha_is_honoured(tmp_path: Path) -> None:
+    """Where the alpha band of an image is 0 there is no observation, whatever the colours say."""
+    one = scene(tmp_path, "a", 1)
+    pixels = np.stack([np.full(GRID.shape, 90, np.uint8)] * 3 + [left_half()])
+    rewrite(one, pixels, photometric="RGB", alpha="YES")
+    _, image = run(tmp_path, one)
+    assert (image[:, :, :50] > 0).all()
+    assert (image[:, :, 50:] == 0).all()
+
+
+def test_an_internal_mask_is_honoured(tmp_path: Path) -> None:
+    """Where the mask of an image is 0 there is no observation."""
+    one = scene(tmp_path, "a", 1)
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(one["assets"]["red"]["href"], "r+") as dataset,
+    ):
+        dataset.write_mask(left_half())
+    _, image = run(tmp_path, one)
+    assert (image[1, :, :50] == 1).all()
+    assert (image[1, :, 50:] == 0).all()
+
+
+def test_nodata_in_a_side_car_is_honoured(tmp_path: Path) -> None:
+    """A nodata value that only the .aux.xml beside the file declares is not reflectance."""
+    ground = np.full(GRID.shape, 800)
+    ground[:, 50:] = 65535
+    one = scene(tmp_path, "a", ground)
+    text = "<PAMDataset><PAMRasterBand band='1'><NoDataValue>65535</NoDataValue></PAMRasterBand></PAMDataset>"
+    Path(one["assets"]["red"]["href"] + ".aux.xml").write_text(text)
+    _, image = run(tmp_path, one)
+    assert (image[0, :, :50] == 800).all()
+    assert (image[:, :, 50:] == 0).all()
+
+
+def test_negative_numbers_are_no_reflectance(tmp_path: Path) -> None:
+    """Signed numbers below zero (-9999 without a tag) become nodata, they do not wrap around."""
+    one = scene(tmp_path, "a", 1)
+    ground = np.full((1, *GRID.shape), 800, np.int16)
+    ground[..., 50:] = -9999
+    rewrite(one, ground)
+    _, image = run(tmp_path, one)
+    assert (image[0, :, :50] == 800).all()
+    assert (image[:, :, 50:] == 0).all()
+
+
+def test_declared_scale_and_offset(tmp_path: Path) -> None:
+    """Landsat's numbers x 0.0000275 - 0.2 become reflectance x 10000; fill stays nodata."""
+    ground = np.full(GRID.shape, 10_000)
+    ground[0] = 0
+    one = scene(tmp_path, "a", ground)
+    one["properties"]["platform"] = "landsat-8"
+    one["assets"]["red"]["raster:bands"] = [{"scale": 0.0000275, "offset": -0.2}]
+    _, image = run(tmp_path, one)
+    assert (image[0, 1:] == 750).all()
+    assert (image[:, 0] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["float32", "uint32"])
+def test_numbers_that_do_not_fit_are_refused(tmp_path: Path, kind: str) -> None:
+    """Reflectance as fractions, or numbers beyond 16 bits, are not silently rounded or cut."""
+    one = scene(tmp_path, "a", 1)
+    rewrite(one, np.ones((1, *GRID.shape), kind))
+    with pytest.raises(RasterError, match=f"holds {kind}"):
+        run(tmp_path, one)
+
+
+def test_a_region_smaller_than_a_pixel(tmp_path: Path) -> None:
+    """A footprint without a pixel centre is told as that, not as clouds."""
+    x, y = GRID.extent.to_crs("EPSG:4326").geom.centroid.coords[0]
+    with pytest.raises(RasterError, match="No pixel has its centre inside"):
+        run(tmp_path, scene(tmp_path, "a", 5), footprint=box(x, y, x + 1e-6, y + 1e-6))

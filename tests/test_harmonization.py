@@ -6,7 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from landcover.harmonization import checked_offset, declared_offset, processing_baseline
+from landcover.harmonization import (
+    checked_offset,
+    declared_offset,
+    declared_scaling,
+    processing_baseline,
+)
 
 DARK = np.linspace(150, 3000, 10_000).astype(np.uint16)
 """Red of a real landscape without the offset: water and forest below 1000."""
@@ -44,6 +49,44 @@ def test_the_data_overrule_the_flag(flag: bool, numbers: np.ndarray, offset: int
     properties = {"s2:processing_baseline": "05.09", "earthsearch:boa_offset_applied": flag}
     declared = declared_offset(properties)
     assert checked_offset(declared, processing_baseline(properties), numbers).offset == offset
+
+
+def test_a_calm_sea_keeps_its_offset() -> None:
+    """Water at reflectance 0.003 with noise around it is below 1000 at times, and rightly so."""
+    rng = np.random.default_rng(0)
+    sea = rng.normal(1030, 30, 3000).astype(np.uint16)
+    scene = np.concatenate([sea, rng.normal(1600, 200, 7000).astype(np.uint16)])
+    declared = declared_offset({"s2:processing_baseline": "05.10"})
+    assert checked_offset(declared, 5.10, scene).offset == -1000
+
+
+def test_a_bright_desert_is_not_offset_twice() -> None:
+    """Where the offset was taken away, red sand at 0.22 is no sign of it."""
+    sand = np.random.default_rng(0).normal(2200, 200, 10_000).astype(np.uint16)
+    properties = {"s2:processing_baseline": "05.10", "earthsearch:boa_offset_applied": True}
+    assert checked_offset(declared_offset(properties), 5.10, sand).offset == 0
+
+
+def test_other_sensors_have_no_baseline() -> None:
+    """`processing:version` means a Sentinel-2 baseline only for Sentinel-2."""
+    assert processing_baseline({"processing:version": "5.1", "platform": "landsat-8"}) is None
+    assert processing_baseline({"processing:version": "05.10", "platform": "sentinel-2a"}) == 5.10
+
+
+@pytest.mark.parametrize(
+    ("band", "rule"),
+    [
+        ({"scale": 0.0000275, "offset": -0.2}, (0.275, -2000.0)),
+        ({"raster:scale": 0.0001, "raster:offset": 0}, None),
+        ({"scale": 1, "offset": 0}, None),
+        ({}, None),
+    ],
+)
+def test_declared_scaling(band: dict[str, float], rule: tuple[float, float] | None) -> None:
+    """Scale and offset of a band lead to reflectance x 10000; Sentinel-2's are not believed."""
+    asset = {"raster:bands": [band]}
+    assert declared_scaling({}, asset, 1) == (None if rule is None else pytest.approx(rule))
+    assert declared_scaling({"platform": "sentinel-2b"}, asset, 1) is None
 
 
 def test_early_baselines_are_not_in_doubt() -> None:
