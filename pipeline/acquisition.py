@@ -18,6 +18,7 @@ _TAGS = (
     "EXIF_DATETIMEORIGINAL", "DATE", "TIFFTAG_DATETIME",
 )  # fmt: skip
 _EXIF = re.compile(r"(\d{4}):(\d\d):(\d\d)(.*)", re.DOTALL)
+_PRODUCED = re.compile(r"(S2[A-D]_OPER_\w*?_)(\d{8}T\d{6})(?!\d)")
 _FIRST_YEAR, _LAST_YEAR = 1900, 2100
 _T = TypeVar("_T")
 
@@ -69,15 +70,29 @@ def from_tags(tags: Mapping[str, str]) -> Acquisition | None:
 def from_name(path: PurePosixPath) -> Acquisition | None:
     """Time written in a file's name, else in the nearest folder's; path relative to the images.
 
-    Knows 20171014T110959, 2017-10-14, 20171014, Landsat scene ids (LE70220491999322EDC01), and a
+    The production time in an old Sentinel-2 name is passed over. Knows 20171014T110959, 2017-10-14, 20171014, Landsat scene ids (LE70220491999322EDC01), and a
     name that is a year and nothing else.
     """
-    for part in (path.stem, *(folder.name for folder in path.parents)):
+    for part in _parts(path):
+        acquired = _PRODUCED.sub(r"\1", part)
         for pattern, read in _NAMES:
-            for match in pattern.finditer(part):
+            for match in pattern.finditer(acquired):
                 if (found := _attempt(read, match)) is not None:
                     return found
     return None
+
+
+def from_production(path: PurePosixPath) -> Acquisition | None:
+    """Time at which a Sentinel-2 image of the old format was produced, hours to years after it was taken.
+
+    The one time in names like S2A_OPER_MSI_L1C_TL_EPA__20160706T155721_A000849_T30TXT_B02.
+    """
+    matches = filter(None, map(_PRODUCED.search, _parts(path)))
+    return next((when for m in matches if (when := _attempt(parse, m[2]))), None)
+
+
+def _parts(path: PurePosixPath) -> list[str]:
+    return [path.stem, *(folder.name for folder in path.parents)]
 
 
 @dataclass(frozen=True)

@@ -289,7 +289,8 @@ class LocalCatalog:
         path = Path(location)
         if not path.is_file():
             raise CatalogError(
-                f"The index {location} does not exist; make it with `landcover index FOLDER {location}`."
+                f"The index {location} does not exist; make it with "
+                f"`landcover index FOLDER --output {location}`."
             )
         items = read_index(path)
         self._entries = _entries(items, location, local_place(path.absolute().parent))

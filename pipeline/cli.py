@@ -50,6 +50,20 @@ Model = Annotated[
         help="Checkpoint (.safetensors). (default: the region's, else the shipped demo weights)"
     ),
 ]
+Collections = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--collection",
+        help="STAC collection to search; may be given several times (default: the region's, else the catalogue's only one).",
+    ),
+]
+Clouds = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=100,
+        help="Leave out scenes cloudier than this, percent (default: the region's, else 60).",
+    ),
+]  # fmt: skip
 Out = Annotated[
     Path, typer.Option("--out", "-o", help="Folder under which REGION/PERIOD/ is made.")
 ]
@@ -97,6 +111,8 @@ def run(
     region: RegionArg,
     period: Period = None,
     catalog: Catalog = None,
+    collections: Collections = None,
+    max_cloud_cover: Clouds = None,
     model: Model = None,
     out: Out = Path("outputs"),
     batch: Batch = 4,
@@ -105,14 +121,19 @@ def run(
 ) -> None:
     """Do everything: search, composite, segment, vectorize, summarize, publish."""
     from pipeline.job import plan_job
+
+    place = _region(region, collections, max_cloud_cover)
+    options: dict[str, Any] = {"batch": batch, "device": device, "refresh": refresh}
+    _run(plan_job(place, output=out, period=period, catalog=catalog, model=model, **options))
+
+
+def _region(text: str, collections: list[str] | None, max_cloud_cover: float | None) -> Any:
+    """The region meant, with what the command line says about its scenes."""
     from pipeline.region import load_region
 
-    options: dict[str, Any] = {"batch": batch, "device": device, "refresh": refresh}
-    _run(
-        plan_job(
-            load_region(region), output=out, period=period, catalog=catalog, model=model, **options
-        )
-    )
+    said = {"collections": tuple(collections or ()) or None, "max_cloud_cover": max_cloud_cover}
+    given = {name: value for name, value in said.items() if value is not None}
+    return load_region(text).model_copy(update=given)
 
 
 @app.command()
@@ -167,6 +188,7 @@ def _run(job: Any) -> None:
     )
     with show_progress(console) as progress:
         record = run(job, announce=progress.announce, report=progress.report)
+    _print_notes(record["stages"]["composite"]["details"])
     console.print(area_table(record["stages"]["summarize"]["details"]))
     if job.truth:
         console.print(accuracy_table(record["stages"]["assess"]["details"]))
@@ -176,6 +198,22 @@ def _run(job: Any) -> None:
         markup=False,
         soft_wrap=True,
     )
+
+
+def _print_notes(composite: dict[str, Any]) -> None:
+    """Say what a reader of the map must know about its image."""
+    masks = list(composite["cloud_mask"].values())
+    if bare := masks.count("none"):
+        typer.echo(
+            f"Note: {bare} of {len(masks)} scenes have no cloud mask; clouds in them are mapped."
+        )
+    if gap := composite["pixels_without_observation"]:
+        share = gap / composite["pixels_in_footprint"]
+        typer.echo(f"Note: {share:.2%} of the region has no clear observation and is nodata.")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
 
 
 def _verb(work: Callable[..., dict[str, Any]], **arguments: Any) -> dict[str, Any]:
@@ -193,16 +231,18 @@ def search(
     region: RegionArg,
     period: Period = None,
     catalog: Catalog = None,
+    collections: Collections = None,
+    max_cloud_cover: Clouds = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The frozen scene list.")] = Path(
         "items.json"
     ),
 ) -> None:
     """Find the scenes of a region and period, and freeze the list."""
     from pipeline.job import plan_job
-    from pipeline.region import load_region
     from pipeline.search import search
 
-    job = plan_job(load_region(region), output=output, period=period, catalog=catalog)
+    place = _region(region, collections, max_cloud_cover)
+    job = plan_job(place, output=output, period=period, catalog=catalog)
     details = _verb(
         search,
         catalog=job.catalog,
@@ -241,7 +281,7 @@ def composite(
         items=items,
         grid=output_grid(place.footprint, place.resolution, place.crs),
         footprint=place.footprint,
-        bands=tuple(bands.split(",")),
+        bands=_names(bands),
         output=output,
     )
     typer.echo(f"composite: {output}")
@@ -316,17 +356,17 @@ def publish(
     folder: Annotated[Path, typer.Argument(help="Folder of a run: OUT/REGION/PERIOD.")],
 ) -> None:
     """Write the STAC item and the report of a finished run again."""
-    import json
-
     from landcover.errors import SettingsError
+    from pipeline.artifacts import Ledger
     from pipeline.publish import publish
 
-    path = folder / "run.json"
-    if not path.is_file():
-        raise SettingsError(f"{folder} has no run.json; give the folder of a finished run.")
-    record = json.loads(path.read_text(encoding="utf-8"))
-    accuracy = record.get("stages", {}).get("assess", {}).get("details")
-    publish(folder=folder, run=record | {"accuracy": accuracy})
+    ledger = Ledger(folder / "run.json")
+    if not ledger.record.get("complete"):
+        raise SettingsError(
+            f"{folder} holds no finished run (run.json says so); run it again first."
+        )
+    accuracy = ledger.stages.get("assess", {}).get("details")
+    publish(folder=folder, run=ledger.record | {"accuracy": accuracy})
     typer.echo(f"report: {folder / 'report.html'}")
 
 
@@ -368,7 +408,7 @@ def index(
         output=output,
         datetimes=datetimes,
         collection=collection,
-        bands=bands.split(",") if bands else None,
+        bands=_names(bands) if bands else None,
         skip_bad=skip_bad,
     )
     for note in details["notes"]:

@@ -26,7 +26,7 @@ from shapely.geometry.base import BaseGeometry
 
 from landcover.bands import MASK, SCL_UNCLEAR, band_assets
 from landcover.compositing import MAX_VALUE, median_composite
-from landcover.errors import RasterError
+from landcover.errors import CatalogError, RasterError
 from landcover.grid import inside
 from landcover.harmonization import (
     Harmonization,
@@ -136,7 +136,12 @@ def composite(
 
 
 def _features(items: Path) -> list[dict[str, Any]]:
-    features: list[dict[str, Any]] = json.loads(items.read_text(encoding="utf-8"))["features"]
+    try:
+        features: list[dict[str, Any]] = json.loads(items.read_text(encoding="utf-8"))["features"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CatalogError(
+            f"{items} is not a list of scenes ({error!r}); make it by landcover search."
+        ) from error
     return features
 
 

@@ -17,7 +17,6 @@ from odc.geo.geom import Geometry, box, polygon
 from rasterio import Affine
 from rasterio.io import MemoryFile
 
-import landcover
 from landcover.bands import MASK, SENTINEL2
 from landcover.errors import SettingsError
 from landcover.grid import output_grid
@@ -34,7 +33,7 @@ from landcover.simulation import (
     sensor_noise,
     through_sky,
 )
-from pipeline.artifacts import file_hash, fingerprint, write_json, write_text
+from pipeline.artifacts import code_version, fingerprint, write_json, write_text
 from pipeline.cog import CogProfile, open_cog
 
 PERIOD = "2024-05-01/2024-09-30"
@@ -109,7 +108,7 @@ def make_demo(folder: Path, seed: int, size: int = 1536) -> DemoRegion:
         PERIOD,
         seed,
     )
-    key = fingerprint(str(folder), seed, size, _code())
+    key = fingerprint(str(folder), seed, size, code_version())
     if _current(folder, key):
         return made
     partial = folder.with_name(f".partial-{os.getpid()}-{folder.name}")
@@ -124,13 +123,6 @@ def make_demo(folder: Path, seed: int, size: int = 1536) -> DemoRegion:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return made
-
-
-def _code() -> list[str]:
-    """Hashes of the sources that decide what a demo looks like."""
-    pure = Path(landcover.__file__).parent
-    names = ("landscape", "noise", "parcels", "simulation", "spectra")
-    return [file_hash(path) for path in (*(pure / f"{name}.py" for name in names), Path(__file__))]
 
 
 def _current(folder: Path, key: str) -> bool:

@@ -21,12 +21,13 @@ from shapely.geometry import mapping
 
 from landcover.bands import MASK, SENTINEL2
 from landcover.errors import LandcoverError, RasterError, SettingsError
-from pipeline.acquisition import Acquisition, DatetimeTable, from_name, from_tags
+from pipeline.acquisition import Acquisition, DatetimeTable, from_name, from_production, from_tags
 from pipeline.artifacts import Report, atomic_path, write_text
 from pipeline.image_file import DRIVERS, BandFacts, ImageFile, read_image
 from pipeline.items import Item
 
 _THREADS = 8
+_PRODUCTION = "production time"
 _EXTENSIONS = [
     "https://stac-extensions.github.io/eo/v2.0.0/schema.json",
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
@@ -85,7 +86,8 @@ class _Tally:
     skipped: list[str] = field(default_factory=list)
     rejected: dict[str, str] = field(default_factory=dict)
     """File name -> why it cannot be used."""
-    dated_by: Counter[str] = field(default_factory=Counter)
+    dated_by: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """Source of the time -> scenes dated by it."""
     guessed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """File name -> band names taken from the number of bands alone."""
 
@@ -101,7 +103,13 @@ class _Tally:
             notes.append(
                 f"{len(self.rejected)} unusable files, listed in {output.name}.rejected.csv"
             )
-        sources = (f"{count} from the {source}" for source, count in self.dated_by.items())
+        if produced := self.dated_by.get(_PRODUCTION):
+            notes.append(
+                f"{len(produced)} scenes are dated by the production time in their names "
+                f"({produced[0]}{', ...' if len(produced) > 1 else ''}): give the acquisition dates "
+                "with --datetimes"
+            )
+        sources = (f"{len(names)} from the {source}" for source, names in self.dated_by.items())
         return [*notes, f"dates: {', '.join(sources)}"]
 
 
@@ -244,11 +252,12 @@ def _items(
 
 
 def _date(members: Sequence[_File], table: DatetimeTable | None, tally: _Tally) -> Acquisition:
-    """Time of a scene: the table's, else the metadata's, else the name's."""
+    """Time of a scene: the table's, else the metadata's, else the name's, else of its production."""
     found: dict[str, list[Acquisition]] = {
         "table": [when for f in members if table and (when := table.find(f.name))],
         "metadata": [when for f in members if f.image and (when := from_tags(f.image.tags))],
         "name": [when for f in members[:1] if (when := from_name(f.name))],
+        _PRODUCTION: [when for f in members[:1] if (when := from_production(f.name))],
     }
     for source, moments in found.items():
         if source == "table" and len(set(moments)) > 1:
@@ -256,7 +265,7 @@ def _date(members: Sequence[_File], table: DatetimeTable | None, tally: _Tally) 
                 f"The table gives the bands of one scene different times ({members[0].name} ...); use one pattern for all."
             )
         if moments:
-            tally.dated_by[source] += 1
+            tally.dated_by[source].append(members[0].scene)
             return min(moments, key=lambda moment: moment.start)
     raise RasterError(
         f"{members[0].name} has no date in its metadata nor its name; give one in a table with the columns "
@@ -483,6 +492,6 @@ def _details(
         "skipped": list(tally.skipped),
         "rejected": sorted(tally.rejected),
         "dates": sorted({moment[:10] for moment in moments}),
-        "dated_by": dict(tally.dated_by),
+        "dated_by": {source: len(names) for source, names in tally.dated_by.items()},
         "notes": tally.notes(output),
     }

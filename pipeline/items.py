@@ -3,10 +3,12 @@
 Checked here, once, before anything makes a file name, a query or a GDAL path of them.
 """
 
+import contextlib
 import json
+import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,8 @@ def checked_name(text: Any, source: str) -> str:
 def checked_item(value: Any, source: str, number: int, place: Place) -> Item:
     """A copy of an item with absolute hrefs, or CatalogError naming it.
 
+    Always has `links`, a `bbox` of four numbers where it has a geometry or a bbox, and a cloud cover
+    that is a number (text that reads as one is converted) or not known.
     place: makes an href absolute, given the item's own address; raises ValueError to refuse it.
     """
     label = f"scene {number}"
@@ -75,16 +79,45 @@ def checked_item(value: Any, source: str, number: int, place: Place) -> Item:
             checked_name(item["collection"], source)
         item_span(item)
         item["properties"] = {"datetime": None, **item["properties"]}
+        _check_clouds(item["properties"])
+        item["links"] = list(item.get("links") or ())
         item["assets"] = _placed(item["assets"], urljoin(source, _own_address(item)), place)
         if item["geometry"] is not None:
-            shape(item["geometry"])
+            footprint = shape(item["geometry"])
+            item["bbox"] = item.get("bbox") or footprint.bounds
+        if item.get("bbox"):
+            item["bbox"] = _flat_bbox(item["bbox"])
     except KeyError as error:
         raise CatalogError(f"In the catalogue {source}, {label} lacks {error}.") from error
-    except (ValueError, TypeError, AttributeError, ShapelyError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, ShapelyError) as error:
         raise CatalogError(
             f"In the catalogue {source}, {label} cannot be used: {one_line(error)}."
         ) from error
     return item
+
+
+def _check_clouds(properties: Item) -> None:
+    """Make the cloud cover a number; raises ValueError where it is none."""
+    cover = properties.get("eo:cloud_cover")
+    if cover is None:
+        return
+    if isinstance(cover, str):
+        with contextlib.suppress(ValueError):
+            cover = properties["eo:cloud_cover"] = float(cover)
+    if not _is_number(cover):
+        raise ValueError(f"its eo:cloud_cover is {str(cover)[:40]!r}, which is no number")
+
+
+def _flat_bbox(bbox: Sequence[Any]) -> list[float]:
+    """West, south, east, north of a bbox that may have heights; raises ValueError for others."""
+    if len(bbox) not in {4, 6} or not all(map(_is_number, bbox)):
+        raise ValueError(f"its bbox is {str(bbox)[:80]}, not four or six numbers")
+    half = len(bbox) // 2
+    return [*bbox[:2], *bbox[half : half + 2]]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _placed(assets: Any, address: str, place: Place) -> dict[str, Any]:
@@ -100,8 +133,7 @@ def _placed(assets: Any, address: str, place: Place) -> dict[str, Any]:
 
 
 def _own_address(item: Mapping[str, Any]) -> str:
-    links = item.get("links") or ()
-    return next((link["href"] for link in links if link.get("rel") == "self"), "")
+    return next((link["href"] for link in item["links"] if link.get("rel") == "self"), "")
 
 
 def remote_place(href: str, address: str) -> str:

@@ -2,15 +2,25 @@
 
 import math
 import re
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import pyogrio
 import pyogrio.errors
 import shapely
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from geopandas import GeoSeries
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)  # fmt: skip
 from pyproj import CRS
+from pyproj.exceptions import CRSError
 from shapely.geometry import box, mapping, shape
 from shapely.geometry.base import BaseGeometry
 
@@ -20,11 +30,15 @@ from landcover.period import Period
 REGIONS = Path("regions")
 """Folder in which `landcover run NAME` looks for NAME.yml."""
 
+_LONGEST_NAME = 100
+_WIDEST = 180
+_STEP = 0.01  # of the longer side, between points: what is left of a side's bend is 1/10,000 of it
 _BBOX = re.compile(r"\s*[-+\d.eE]+(\s*,\s*[-+\d.eE]+){3}\s*")
 
 
 def _read_period(value: Any) -> Any:
-    return Period.parse(value) if isinstance(value, str) else value
+    """YAML gives an unquoted day as a date."""
+    return Period.parse(str(value)) if isinstance(value, str | date) else value
 
 
 class Region(BaseModel):
@@ -53,6 +67,15 @@ class Region(BaseModel):
     resolution: float = Field(default=10.0, gt=0)
     """Pixel size of the output in units of its CRS, metres for UTM."""
 
+    @model_validator(mode="after")
+    def _check_resolution(self) -> Self:
+        if self.resolution >= 1 and self.crs and _is_geographic(self.crs):
+            raise RegionError(
+                f"The resolution {self.resolution:g} means degrees in {self.crs}; give the pixel "
+                "size in degrees (10 m is about 0.0001), or leave the CRS out for UTM."
+            )
+        return self
+
     @property
     def geojson(self) -> dict[str, Any]:
         """The footprint as a GeoJSON geometry."""
@@ -66,9 +89,7 @@ def load_region(text: str) -> Region:
     degrees. Raises RegionError with the reason where it cannot be used.
     """
     if _BBOX.fullmatch(text):
-        west, south, east, north = (float(part) for part in text.split(","))
-        name = "bbox_" + "_".join(f"{value:.10g}" for value in (west, south, east, north))
-        return Region(name=name, footprint=bbox_footprint(west, south, east, north), source="bbox")
+        return _from_box(text)
     path = Path(text)
     if not path.exists() and not path.suffix:
         path = REGIONS / f"{text}.yml"
@@ -84,6 +105,25 @@ def load_region(text: str) -> Region:
         return _from_yaml(path)
     footprint = read_footprint(path)
     return Region(name=_slug(path.stem), footprint=footprint, source=str(path.resolve()))
+
+
+def _is_geographic(crs: str) -> bool:
+    """Whether a CRS is in degrees; an unknown one is told when the grid is made."""
+    try:
+        return bool(CRS(crs).is_geographic)
+    except CRSError:
+        return False
+
+
+def _from_box(text: str) -> Region:
+    try:
+        west, south, east, north = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise RegionError(
+            f"The box {text} is not four numbers; write it W,S,E,N in degrees, like 15,48,15.1,48.1."
+        ) from error
+    name = "bbox_" + "_".join(f"{value:.10g}" for value in (west, south, east, north))
+    return Region(name=name, footprint=bbox_footprint(west, south, east, north), source="bbox")
 
 
 def bbox_footprint(west: float, south: float, east: float, north: float) -> BaseGeometry:
@@ -103,6 +143,7 @@ def bbox_footprint(west: float, south: float, east: float, north: float) -> Base
 def read_footprint(path: Path) -> BaseGeometry:
     """The union of all polygons in a vector file, in EPSG:4326.
 
+    Sides that are straight in a projection are followed as the curves that they are in degrees.
     Raises RegionError for a file that is not a vector file, without CRS, with several layers,
     without polygons, or with an invalid or misplaced geometry.
     """
@@ -114,9 +155,9 @@ def read_footprint(path: Path) -> BaseGeometry:
                 "as a file of its own."
             )
         frame = pyogrio.read_dataframe(path, layer=layers[0] if layers else 0, force_2d=True)
-    except pyogrio.errors.DataSourceError as error:
-        raise RegionError(f"{path} cannot be read as a vector file: {error}.") from error
-    except pyogrio.errors.DataLayerError as error:
+    except (
+        pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, shapely.errors.ShapelyError
+    ) as error:  # fmt: skip
         raise RegionError(f"{path} cannot be read as a vector file: {error}.") from error
     geometries = getattr(frame, "geometry", None) if hasattr(frame, "crs") else None
     if geometries is None or geometries.is_empty.all() or geometries.isna().all():
@@ -129,9 +170,26 @@ def read_footprint(path: Path) -> BaseGeometry:
         _check_polygon(geometry, f"{path}, feature {number}")
     if CRS(frame.crs).is_geographic:
         _check_range(geometries.total_bounds, str(path))
-    union: BaseGeometry = geometries.to_crs("EPSG:4326").union_all()
-    _check_range(union.bounds, str(path))
+    degrees = _in_degrees(geometries)
+    _check_range(degrees.total_bounds, str(path))
+    if (degrees.explode().bounds.eval("maxx - minx") > _WIDEST).any():
+        raise RegionError(
+            f"{path} has a polygon that spans more than {_WIDEST} degrees of longitude, as one across "
+            "the 180 degree meridian does; split it at the 180 degree meridian."
+        )
+    union: BaseGeometry = degrees.union_all()
     return union
+
+
+def _in_degrees(geometries: GeoSeries) -> GeoSeries:
+    """Geometries in EPSG:4326; a projection bends their sides, so these get points between."""
+    crs = CRS(geometries.crs)
+    if crs.is_projected:
+        west, south, east, north = geometries.total_bounds
+        kilometre = 1000 / crs.axis_info[0].unit_conversion_factor
+        step = min(max(east - west, north - south) * _STEP, kilometre)
+        geometries = geometries.segmentize(step)
+    return geometries.to_crs("EPSG:4326")
 
 
 def _check_polygon(geometry: BaseGeometry, where: str) -> None:
@@ -167,7 +225,7 @@ def _check_range(bounds: tuple[float, float, float, float], where: str) -> None:
 def _from_yaml(path: Path) -> Region:
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a day that does not exist
         raise RegionError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(fields, dict) or "footprint" not in fields:
         raise RegionError(f"{path} has no 'footprint'; see regions/ for an example.")
@@ -216,4 +274,5 @@ def _beside(path: Path, value: Any) -> Any:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("._-") or "region"
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("._-")
+    return name[:_LONGEST_NAME] or "region"

@@ -87,7 +87,8 @@ def _default_collections(source: Catalog) -> tuple[str, ...]:
         return tuple(names)
     shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
     raise CatalogError(
-        f"The catalogue {source.location} has {len(names)} collections; name those to use: {shown or 'none'}."
+        f"The catalogue {source.location} has {len(names)} collections; name those to use with "
+        f"--collection NAME, or as `collections:` in the region file: {shown or 'none'}."
     )
 
 
@@ -131,10 +132,15 @@ def _nothing_found(source: Catalog, question: Question, region: str, period: Per
 def _nearest(source: Catalog, question: Question, side: Literal["asc", "desc"]) -> str:
     """Date of the last scene before the period (side 'desc') or of the first after it ('asc')."""
     before = side == "desc"
+    try:
+        start = None if before or question.end is None else question.end + _TICK
+        end = question.start - _TICK if before and question.start else None
+    except OverflowError:  # the period reaches to where the calendar ends
+        return ""
     question = dataclasses.replace(
         question,
-        start=None if before or question.end is None else question.end + _TICK,
-        end=question.start - _TICK if before and question.start else None,
+        start=start,
+        end=end,
         sortby=(("datetime", side),) if source.sorts else (),
         limit=1 if source.sorts else _LISTED,
     )

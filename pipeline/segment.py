@@ -51,6 +51,8 @@ def segment(
     Returns facts for `run.json`. Raises SettingsError, CheckpointError, RasterError; then neither
     output exists.
     """
+    if classes == confidence:
+        raise SettingsError(f"Classes and confidence cannot both be written to {classes}.")
     checkpoint = load_checkpoint(model)
     source = open_image(image, checkpoint.spec.bands)
     details = segment_image(

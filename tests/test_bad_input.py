@@ -1,6 +1,7 @@
 """Bad input, as a user meets it: one sentence that names the file, exit code 1, nothing half-written."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -12,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from shapely.geometry import Polygon, box
 
 from landcover.legend import Legend
-from landcover.models import ModelSpec, save_checkpoint
+from landcover.models import ModelSpec, read_spec, save_checkpoint
 from pipeline.cog import CogProfile, open_cog
 from tests.command import landcover
 
@@ -153,16 +154,67 @@ def test_index_of_a_truncated_file(tmp_path: Path) -> None:
     assert "cut_20240602.tif" in (tmp_path / "index.parquet.rejected.csv").read_text()
 
 
+@pytest.mark.parametrize("harm", ["truncated", "missing"])
+def test_a_scene_that_is_damaged_after_it_was_indexed(
+    tmp_path: Path, model: Path, harm: str
+) -> None:
+    """A run over a scene that breaks off or is gone names the file in one line."""
+    (tmp_path / "images").mkdir()
+    path = image(tmp_path / "images/scene_20240601.tif", ["red", "nir"])
+    assert landcover("index", "images", cwd=tmp_path).returncode == 0
+    if harm == "truncated":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    else:
+        path.unlink()
+    arguments = ("run", middle(), "--model", model, "--catalog", "index.parquet")
+    period = ("--period", "2024-06-01")
+    refused(tmp_path, *arguments, *period, parts=("scene_20240601.tif cannot be read",))
+
+
+def middle() -> str:
+    """A box around the middle of the grid, W,S,E,N."""
+    lon, lat = GRID.extent.to_crs("EPSG:4326").geom.centroid.coords[0]
+    return f"{lon - 0.001},{lat - 0.001},{lon + 0.001},{lat + 0.001}"
+
+
+def test_other_mistakes(tmp_path: Path, model: Path) -> None:
+    """A scene list that is none, one file for two rasters, a device that is none."""
+    (tmp_path / "items.json").write_text("[]")
+    refused(tmp_path, "composite", "items.json", middle(), parts=("items.json", "landcover search"))
+    path = image(tmp_path / "image.tif", ["red", "nir"])
+    same = ("--model", model, "--output", "x.tif", "--confidence", "x.tif")
+    refused(tmp_path, "segment", path, *same, parts=("x.tif", "cannot both"))
+    refused(tmp_path, "run", middle(), "--model", model, "--device", "tpu", parts=("'tpu'",))
+
+
+def test_a_failed_run_is_not_published(tmp_path: Path, model: Path) -> None:
+    """After a run with another model failed half-way, run.json does not claim its maps are that model's."""
+    (tmp_path / "images").mkdir()
+    image(tmp_path / "images/scene_20240601.tif", ["red", "nir"])
+    assert landcover("index", "images", cwd=tmp_path).returncode == 0
+    arguments = ("run", middle(), "--catalog", "index.parquet", "--period", "2024-06-01")
+    first = landcover(*arguments, "--model", model, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    (folder,) = tmp_path.glob("outputs/*/*/")
+    before = json.loads((folder / "run.json").read_text())
+    spec = replace(read_spec(model), bands=("red", "thermal"))
+    save_checkpoint(tmp_path / "other.safetensors", spec.build(), spec)
+    second = landcover(*arguments, "--model", "other.safetensors", cwd=tmp_path)
+    assert second.returncode == 1
+    assert "thermal" in second.stderr
+    after = json.loads((folder / "run.json").read_text())
+    assert after["model"] == before["model"]
+    refused(tmp_path, "publish", folder, parts=("no finished run",))
+
+
 def test_no_scene(tmp_path: Path, model: Path) -> None:
     """Where there is no scene, region, period, catalogue and the nearest date are named."""
     (tmp_path / "images").mkdir()
     image(tmp_path / "images/good_20240601.tif", ["red", "nir"])
     assert landcover("index", "images", cwd=tmp_path).returncode == 0
-    lon, lat = GRID.extent.to_crs("EPSG:4326").geom.centroid.coords[0]
-    region = f"{lon - 0.001},{lat - 0.001},{lon + 0.001},{lat + 0.001}"
     arguments = (
         "run",
-        region,
+        middle(),
         "--model",
         model,
         "--catalog",

@@ -102,7 +102,7 @@ def test_a_box_west_of_greenwich_is_no_option(tmp_path: Path) -> None:
         (["segment", "none.tif"], ["none.tif"]),
         (["vectorize", "none.tif"], ["none.tif"]),
         (["summarize", "none.tif"], ["none.tif"]),
-        (["publish", "nowhere"], ["no run.json"]),
+        (["publish", "nowhere"], ["nowhere holds no finished run"]),
         (["index", "nowhere"], ["nowhere"]),
         (["composite", "none.json", "15,48,16,49"], ["none.json"]),
     ],

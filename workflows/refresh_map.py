@@ -1,15 +1,16 @@
 """Map many regions, one after another: `python -m workflows.refresh_map --regions regions/`.
 
 What is current is skipped, so it can be called as often as a scheduler likes. One region's failure
-does not stop the others; the exit code is the number of regions that failed.
+does not stop the others; the exit code is 1 if any failed.
 """
 
+import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from landcover.errors import LandcoverError, RegionError
+from landcover.errors import LandcoverError
 from pipeline.job import plan_job
 from pipeline.region import load_region
 from pipeline.run import run
@@ -29,14 +30,17 @@ def refresh_map(
     ),
 ) -> None:
     """Map every region of a folder; ask each catalogue again for new scenes."""
-    paths = sorted(regions.glob("*.yml"))
+    paths = sorted(path for path in regions.glob("*") if path.suffix in {".yml", ".yaml"})
     if not paths:
-        raise RegionError(f"{regions} holds no region file (.yml).")
+        typer.echo(
+            f"error: {regions} holds no region file (.yml); give a folder of them.", err=True
+        )
+        raise typer.Exit(1)
     failed = [path.stem for path in paths if not _map(path, period, catalog, model, out)]
     typer.echo(
         f"{len(paths) - len(failed)} of {len(paths)} regions mapped; failed: {', '.join(failed) or 'none'}"
     )
-    raise typer.Exit(len(failed))
+    raise typer.Exit(1 if failed else 0)
 
 
 def _map(
@@ -53,6 +57,9 @@ def _map(
         run(job, announce=announce, report=announce)
     except (LandcoverError, OSError) as error:
         typer.echo(f"{path.stem}: error: {error}", err=True)
+        return False
+    except Exception:  # noqa: BLE001 - a fault of ours in one region must not stop the others
+        typer.echo(f"{path.stem}: error: {traceback.format_exc()}", err=True)
         return False
     return True
 
