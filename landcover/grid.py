@@ -35,6 +35,11 @@ def output_grid(footprint: BaseGeometry, resolution: float, crs: str | None = No
     try:
         target = CRS(crs) if crs else CRS.utm(outline)
     except (CRSError, ValueError) as error:
+        if crs is None:
+            raise RegionError(
+                f"No UTM zone covers latitude {footprint.centroid.y:.1f}; give a CRS such as "
+                "EPSG:3413 (north) or EPSG:3031 (south)."
+            ) from error
         raise SettingsError(
             f"The CRS '{crs}' is not known; write it like EPSG:32633, or leave it out for UTM."
         ) from error

@@ -70,8 +70,8 @@ def from_tags(tags: Mapping[str, str]) -> Acquisition | None:
 def from_name(path: PurePosixPath) -> Acquisition | None:
     """Time written in a file's name, else in the nearest folder's; path relative to the images.
 
-    The production time in an old Sentinel-2 name is passed over. Knows 20171014T110959, 2017-10-14, 20171014, Landsat scene ids (LE70220491999322EDC01), and a
-    name that is a year and nothing else.
+    Knows 20171014T110959, 2017-10-14, 20171014, Landsat scene ids (LE70220491999322EDC01), and a
+    name that is a year and nothing else. The production time in an old Sentinel-2 name is passed over.
     """
     for part in _parts(path):
         acquired = _PRODUCED.sub(r"\1", part)

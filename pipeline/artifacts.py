@@ -35,9 +35,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` on success, remove it on failure.
 
     Readers of `path` see the old file or the whole new one, never a part. The temporary name keeps
-    the ending, by which GDAL chooses a format.
+    the ending, by which GDAL chooses a format. What a killed process left for `path` is removed.
+    Raises SettingsError where `path` is being edited elsewhere.
     """
+    _check_not_edited(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".partial-*-{glob.escape(path.name)}*"):
+        if not psutil.pid_exists(int(leftover.name.split("-")[1])):
+            leftover.unlink(missing_ok=True)
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         yield partial
@@ -45,6 +50,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         for leftover in path.parent.glob(glob.escape(partial.name) + "*"):
             leftover.unlink(missing_ok=True)
+
+
+def _check_not_edited(path: Path) -> None:
+    """A database replaced under an open edit session would be corrupted by that session's log."""
+    log = path.with_name(path.name + "-wal")
+    if log.exists() and log.stat().st_size:
+        raise SettingsError(
+            f"{path} is open for editing in another program (there is a {log.name}); save and close "
+            "it there, then run again."
+        )
 
 
 def remove_partials(folder: Path) -> None:
@@ -153,6 +168,7 @@ class Ledger:
     def _set_aside(self, stamps: dict[str, str], outputs: Sequence[Path]) -> None:
         for path in outputs:
             if path.exists() and path.name in stamps and not _unchanged(path, stamps):
+                _check_not_edited(path)
                 kept = path.with_name(path.name + ".changed")
                 path.replace(kept)
                 self.report(f"{path.name} was changed since it was made: kept as {kept.name}")

@@ -11,7 +11,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
-from landcover.errors import LegendError, RasterError
+from landcover.errors import LegendError, RasterError, SettingsError
 from landcover.legend import Legend
 from pipeline.cog import open_raster, raster_grid, read_legend, unreadable
 
@@ -43,12 +43,16 @@ class ClassRaster:
 
 
 @contextlib.contextmanager
-def open_classes(path: Path) -> Iterator[ClassRaster]:
-    """Open a class raster that carries its legend.
+def open_classes(path: Path, output: Path) -> Iterator[ClassRaster]:
+    """Open a class raster that carries its legend, to make `output` from it.
 
-    Raises RasterError where the file is missing, damaged, without CRS or not of whole numbers,
+    Raises SettingsError where the two are one file, RasterError where the file is missing, damaged, without CRS or not of whole numbers,
     LegendError where it has no legend or, in the body, a code that the legend lacks.
     """
+    if path.resolve() == output.resolve():
+        raise SettingsError(
+            f"{path} would be overwritten: input and output are one file; name two."
+        )
     with open_raster(path) as dataset:
         if dataset.count != 1 or dataset.dtypes[0] not in ("uint8", "uint16"):
             raise RasterError(

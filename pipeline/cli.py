@@ -68,7 +68,10 @@ Out = Annotated[
     Path, typer.Option("--out", "-o", help="Folder under which REGION/PERIOD/ is made.")
 ]
 Batch = Annotated[
-    int, typer.Option(min=1, help="Tiles predicted at a time; changes speed, never the map.")
+    int,
+    typer.Option(
+        min=1, help="Tiles queued ahead of the model; changes memory and speed, never the map."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")]
 

@@ -136,6 +136,14 @@ def raster_grid(dataset: DatasetReader) -> GeoBox:
     """Grid of an open raster; RasterError where it has no CRS."""
     if dataset.crs is None:
         raise RasterError(f"{dataset.name} has no CRS; assign the right one, e.g. by gdal_edit.")
+    if (
+        dataset.crs.is_geographic
+        and max(map(abs, (dataset.bounds.bottom, dataset.bounds.top))) > 91
+    ):
+        raise RasterError(
+            f"{dataset.name} reaches latitude {dataset.bounds.top:g}: its axes are swapped or its CRS "
+            "is wrong; mend it, e.g. by gdal_edit."
+        )
     return GeoBox.from_rio(dataset)
 
 

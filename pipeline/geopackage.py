@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyogrio
 import pyproj
-from pyogrio.errors import DataSourceError
+from pyogrio.errors import DataLayerError, DataSourceError
 
 from landcover.errors import RasterError
 from pipeline.artifacts import atomic_path
@@ -49,6 +49,8 @@ class Layer:
     """Table name."""
     description: str
     """What the table holds, with units."""
+    count: int
+    """How many rows there are."""
     rows: pa.RecordBatchReader
     """The rows; polygons are well-known binary in the column `geom`, where there is one."""
     crs: pyproj.CRS | None = None
@@ -68,8 +70,10 @@ def write_geopackage(path: Path, layers: Sequence[Layer]) -> None:
             with _gdal_settings():
                 for layer in layers:
                     _write(partial, layer)
-            _add_styles(partial, [layer for layer in layers if layer.style])
-        except (DataSourceError, OSError, sqlite3.Error) as error:
+            with contextlib.closing(sqlite3.connect(partial)) as database, database:
+                _add_styles(database, [layer for layer in layers if layer.style])
+                _check_whole(database, layers)
+        except (DataLayerError, DataSourceError, OSError, sqlite3.Error) as error:
             raise RasterError(f"{path} could not be written: {error}; is the disk full?") from error
 
 
@@ -104,22 +108,31 @@ def _crs_text(crs: pyproj.CRS | None) -> str | None:
     return f"EPSG:{code}" if code else crs.to_wkt()
 
 
-def _add_styles(path: Path, layers: Sequence[Layer]) -> None:
+def _check_whole(database: sqlite3.Connection, layers: Sequence[Layer]) -> None:
+    """Count rows and index entries: GDAL builds the index on closing and keeps a failure to itself."""
+    for layer in layers:
+        tables = [layer.name, *([f"rtree_{layer.name}_geom"] if layer.crs else [])]
+        for table in tables:
+            (found,) = database.execute(f'SELECT count(*) FROM "{table}"').fetchone()  # noqa: S608 - our own names
+            if found != layer.count:
+                raise OSError(f"{table} has {found} of {layer.count} rows")
+
+
+def _add_styles(database: sqlite3.Connection, layers: Sequence[Layer]) -> None:
     """Make the table `layer_styles` as QGIS does, down to its empty strings."""
-    with contextlib.closing(sqlite3.connect(path)) as database, database:
-        database.execute(_STYLES)
-        database.execute(
-            "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, "
-            "last_change, srs_id) VALUES ('layer_styles', 'attributes', 'layer_styles', '', ?, 0)",
-            (_DATE,),
-        )
-        database.executemany(
-            "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, "
-            "f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, owner, "
-            "ui, update_time) VALUES ('', '', ?, 'geom', ?, ?, ?, 1, ?, '', '', ?)",
-            [
-                (x.name, x.style.name, x.style.qml, x.style.sld, x.description, _DATE)
-                for x in layers
-                if x.style
-            ],
-        )
+    database.execute(_STYLES)
+    database.execute(
+        "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, "
+        "last_change, srs_id) VALUES ('layer_styles', 'attributes', 'layer_styles', '', ?, 0)",
+        (_DATE,),
+    )
+    database.executemany(
+        "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, "
+        "f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, owner, "
+        "ui, update_time) VALUES ('', '', ?, 'geom', ?, ?, ?, 1, ?, '', '', ?)",
+        [
+            (x.name, x.style.name, x.style.qml, x.style.sld, x.description, _DATE)
+            for x in layers
+            if x.style
+        ],
+    )

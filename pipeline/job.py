@@ -34,7 +34,7 @@ class Job(BaseModel):
     output: Path
     """Folder under which REGION/PERIOD/ is made."""
     batch: int = Field(default=4, ge=1)
-    """Tiles predicted at a time; changes speed, never the map."""
+    """Tiles queued ahead of the model; changes memory and speed, never the map."""
     device: str = "auto"
     """'cpu', 'cuda', or 'auto' for cuda where there is one."""
     refresh: bool = False

@@ -172,7 +172,8 @@ def read_footprint(path: Path) -> BaseGeometry:
         _check_range(geometries.total_bounds, str(path))
     degrees = _in_degrees(geometries)
     _check_range(degrees.total_bounds, str(path))
-    if (degrees.explode().bounds.eval("maxx - minx") > _WIDEST).any():
+    parts = degrees.explode().bounds
+    if (parts.maxx - parts.minx > _WIDEST).any():
         raise RegionError(
             f"{path} has a polygon that spans more than {_WIDEST} degrees of longitude, as one across "
             "the 180 degree meridian does; split it at the 180 degree meridian."

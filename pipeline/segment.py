@@ -51,8 +51,11 @@ def segment(
     Returns facts for `run.json`. Raises SettingsError, CheckpointError, RasterError; then neither
     output exists.
     """
-    if classes == confidence:
-        raise SettingsError(f"Classes and confidence cannot both be written to {classes}.")
+    if len({path.resolve() for path in (image, classes, confidence)}) < 3:
+        raise SettingsError(
+            f"Image {image}, classes {classes} and confidence {confidence} cannot be one file; "
+            "name three."
+        )
     checkpoint = load_checkpoint(model)
     source = open_image(image, checkpoint.spec.bands)
     details = segment_image(

@@ -26,7 +26,7 @@ def summarize(*, classes: Path, output: Path) -> dict[str, Any]:
     mapping like a row; its share is of the whole raster).
     Raises RasterError or LegendError where the raster cannot be used.
     """
-    with open_classes(classes) as raster:
+    with open_classes(classes, output) as raster:
         areas = PixelAreas(raster.grid)
         table, nodata = class_areas(raster.strips(), areas, raster.legend)
     rows = [asdict(line) for line in table]

@@ -47,7 +47,7 @@ def vectorize(*, classes: Path, confidence: Path | None, output: Path) -> dict[s
     Returns the number of polygons, their hectares, pixels and vertices.
     Raises RasterError or LegendError where a raster cannot be used.
     """
-    with open_classes(classes) as raster:
+    with open_classes(classes, output) as raster:
         coverage = trace(raster.read())
         areas = PixelAreas(raster.grid)
         measured = _measure(coverage, areas)
@@ -134,7 +134,7 @@ def _polygon_layer(
         polygon_sld(legend, "class_code", "landcover"),
     )
     crs = None if grid.crs is None else grid.crs.proj
-    return Layer("landcover", _POLYGONS, rows, crs, style)
+    return Layer("landcover", _POLYGONS, len(coverage), rows, crs, style)
 
 
 def _column(values: NDArray[Any] | None, part: slice) -> pa.Array:
@@ -157,4 +157,4 @@ def _area_layer(table: Sequence[ClassArea]) -> Layer:
         ]
     )  # fmt: skip
     rows = pa.Table.from_pylist([asdict(line) for line in table], schema=schema)
-    return Layer("areas", _AREAS, rows.to_reader())
+    return Layer("areas", _AREAS, rows.num_rows, rows.to_reader())

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landcover.errors import SettingsError
-from pipeline.acquisition import Acquisition, DatetimeTable, from_name, from_tags, parse
+from pipeline.acquisition import (
+    Acquisition,
+    DatetimeTable,
+    from_name,
+    from_production,
+    from_tags,
+    parse,
+)  # fmt: skip
 
 
 def at(*parts: int) -> Acquisition:
@@ -53,7 +60,9 @@ def test_what_is_no_time_is_refused(text: str):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("S2A_OPER_MSI_L1C_TL_EPA__20160706T155721_A000849_T30TXT_B02.tif", at(2016, 7, 6, 15, 57, 21)),
+        ("S2A_OPER_MSI_L1C_TL_EPA__20160706T155721_A000849_T30TXT_B02.tif", None),
+        ("2015-08-21/S2A_OPER_MSI_L1C_TL_EPA__20160706T155721_A000849_T30TXT_B02.tif", at(2015, 8, 21)),
+        ("S2A_OPER_PRD_MSIL1C_PDMC_20160706T155721_R094_V20150821T110732_20150821T110732/B02.jp2", at(2015, 8, 21, 11, 7, 32)),
         ("T30TXT_20171014T110959_B8A.tif", at(2017, 10, 14, 11, 9, 59)),
         ("S2A_MSIL1C_20170105T013442_N0204_R031_T53NMJ_20170106T013443.jp2", at(2017, 1, 5, 1, 34, 42)),
         ("2018-10-13, Sentinel-2B L1C, B01.tiff", at(2018, 10, 13)),
@@ -71,6 +80,14 @@ def test_what_is_no_time_is_refused(text: str):
 def test_names_give_their_dates(name: str, expected: Acquisition | None):
     """The file's name goes before its folders'; digits that are no date are passed over."""
     assert from_name(PurePosixPath(name)) == expected
+
+
+def test_old_sentinel2_names_give_the_time_of_production():
+    """It is told apart from the date of an image, and found nowhere else."""
+    name = "S2A_OPER_MSI_L1C_TL_EPA__20160706T155721_A000849_T30TXT_B02"
+    assert from_production(PurePosixPath(f"{name}.tif")) == at(2016, 7, 6, 15, 57, 21)
+    assert from_production(PurePosixPath(f"{name}/B02.tif")) == at(2016, 7, 6, 15, 57, 21)
+    assert from_production(PurePosixPath("T30TXT_20171014T110959_B8A.tif")) is None
 
 
 def test_metadata_prefers_the_acquisition_to_the_file_date():

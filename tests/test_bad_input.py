@@ -183,7 +183,12 @@ def test_other_mistakes(tmp_path: Path, model: Path) -> None:
     refused(tmp_path, "composite", "items.json", middle(), parts=("items.json", "landcover search"))
     path = image(tmp_path / "image.tif", ["red", "nir"])
     same = ("--model", model, "--output", "x.tif", "--confidence", "x.tif")
-    refused(tmp_path, "segment", path, *same, parts=("x.tif", "cannot both"))
+    refused(tmp_path, "segment", path, *same, parts=("x.tif", "cannot be one file"))
+    same = ("--model", model, "--output", path)
+    refused(tmp_path, "segment", path, *same, parts=("image.tif", "cannot be one file"))
+    made = classes(tmp_path, [1, 2])
+    refused(tmp_path, "vectorize", made, "--output", made, parts=("classes.tif", "one file"))
+    refused(tmp_path, "summarize", made, "--output", made, parts=("classes.tif", "one file"))
     refused(tmp_path, "run", middle(), "--model", model, "--device", "tpu", parts=("'tpu'",))
 
 

@@ -20,6 +20,10 @@ SIX = {"blue", "green", "red", "nir", "swir16", "swir22"}
         ("x", {"bands": [{"name": "B4", "eo:common_name": "red"}]}, "red"),
         ("rededge2", {"eo:bands": [{"common_name": "rededge"}]}, "rededge075"),
         ("visual", {"eo:bands": [{"common_name": "red"}]}, None),
+        ("SCL_20m", {}, "scl"),
+        ("b02_10M", {}, "blue"),
+        ("x", {"bands": [{"name": "B05", "eo:common_name": "rededge"}]}, "rededge071"),
+        ("TCI_10m", {"bands": [{"name": "B04"}]}, None),
         ("thumbnail", {"roles": ["thumbnail"]}, None),
         ("red-jp2", {"eo:bands": [{"common_name": "red"}]}, None),
         ("readme", {}, None),
@@ -34,6 +38,34 @@ def test_a_multi_band_asset_gives_each_band() -> None:
     """The bands of one file are told apart by their number."""
     assets = {"image": {"eo:bands": [{"name": "red"}, {"name": "green"}, {"name": "nir"}]}}
     assert band_assets(assets) == {"red": ("image", 1), "green": ("image", 2), "nir": ("image", 3)}
+
+
+def test_band_identifiers_in_a_multi_band_asset_are_sentinel2s() -> None:
+    """B02 in a file is blue, as it is as a key; a common name that is given goes before it."""
+    bands = [
+        {"name": "B02"},
+        {"name": "b8a"},
+        {"name": "B05", "common_name": "nir"},
+        {"name": "vv"},
+    ]
+    assert band_assets({"image": {"bands": bands}}) == {
+        "blue": ("image", 1), "nir08": ("image", 2), "nir": ("image", 3), "vv": ("image", 4),
+    }  # fmt: skip
+
+
+def test_a_rendering_gives_no_bands() -> None:
+    """A picture made of bands is none of them, whatever role it is given."""
+    bands = [{"name": "B04"}, {"name": "B03"}, {"name": "B02"}]
+    for key in ("visual", "visual_20m", "TCI_10m"):
+        assert band_assets({key: {"roles": ["data"], "bands": bands}}) == {}
+
+
+def test_the_finest_resolution_counts() -> None:
+    """Of a band at several resolutions the finest is taken; without one it is the native one."""
+    keys = ("B02_60m", "B02_10m", "B02_20m", "SCL_60m", "SCL_20m", "green_20m", "green")
+    assert band_assets({key: {} for key in keys}) == {
+        "blue": ("B02_10m", 1), "scl": ("SCL_20m", 1), "green": ("green", 1),
+    }  # fmt: skip
 
 
 def test_the_first_claim_counts() -> None:

@@ -257,7 +257,7 @@ def test_a_location_that_is_no_catalogue_is_refused(location: str):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("absent.parquet", None, "does not exist"),
+        ("absent.parquet", None, r"does not exist; .* index FOLDER --output .*absent\.parquet`"),
         ("broken.parquet", "PAR1 and then nothing", "cannot be read"),
         ("broken.ndjson", '{"type": "Feature", ', "cannot be read"),
         ("static.json", '{"type": "Catalog", "links": []}', "static catalogue"),
@@ -286,7 +286,13 @@ HOSTILE = [
     ({"collection": "a\x00b"}, "name"),
     ({"properties": {}}, "scene-0001.*datetime"),
     ({"properties": {"datetime": "yesterday"}}, "scene-0001.*yesterday"),
+    ({"properties": {"datetime": "9999-12-31T23:59:59-05:00"}}, "scene-0001"),
     ({"geometry": {"type": "Blob", "coordinates": []}}, "scene-0001"),
+    ({"bbox": [0, 0, 1]}, "scene-0001.*bbox"),
+    ({"bbox": [0, 0, 1, "1"]}, "scene-0001.*bbox"),
+    ({"properties": scene(1, **{"eo:cloud_cover": "few"})["properties"]}, "scene-0001.*'few'"),
+    ({"properties": scene(1, **{"eo:cloud_cover": [1]})["properties"]}, "scene-0001.*no number"),
+    ({"properties": scene(1, **{"eo:cloud_cover": True})["properties"]}, "scene-0001.*no number"),
     ({"assets": {"r\ned": {"href": "https://a.org/b.tif"}}}, "scene-0001.*asset"),
     (_asset(""), "red"),
     (_asset(None), "scene-0001"),
@@ -316,6 +322,24 @@ def test_a_hostile_scene_in_an_index_is_refused_by_name(
     path = write_index(tmp_path / "i.ndjson", [scene(0), scene(1) | change])
     with pytest.raises(CatalogError, match=words):
         open_catalog(str(path))
+
+
+def test_a_scene_is_brought_to_one_shape(tmp_path: Path):
+    """A flat bbox, links and a cloud cover that is a number, whatever a lawful or sloppy scene gives."""
+    bare = {key: value for key, value in scene(3).items() if key not in ("bbox", "links")}
+    items = [
+        scene(1, **{"eo:cloud_cover": "12.5"}) | {"bbox": [1, 0, -5, 2, 1, 900]},
+        scene(2, **{"eo:cloud_cover": None}) | {"bbox": None, "links": None},
+        bare,
+    ]
+    path = write_index(tmp_path / "i.ndjson", items)
+    found = open_catalog(str(path)).search(Question(sortby=(("id", "asc"),)))
+    assert [item["bbox"] for item in found] == [[1, 0, 2, 1], [2, 0, 3, 1], [3, 0, 4, 1]]
+    assert [item["links"] for item in found] == [[], [], []]
+    assert [item["properties"]["eo:cloud_cover"] for item in found] == [12.5, None, 11.1]
+    assert [i["id"] for i in open_catalog(str(path)).search(Question(max_cloud_cover=12))] == ["scene-0003"]  # fmt: skip
+    with _serving(lambda *_: (200, page(items))) as catalog:
+        assert catalog.search(Question()) == found
 
 
 def test_relative_hrefs_of_an_index_start_at_its_folder(tmp_path: Path):

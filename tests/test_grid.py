@@ -78,3 +78,10 @@ def test_footprint_outside_the_projection() -> None:
     """A footprint that a CRS cannot show is refused."""
     with pytest.raises(RegionError, match="choose a coarser resolution or another CRS"):
         output_grid(box(10, -90, 11, -89.9), 10, "EPSG:3857")
+
+
+def test_near_a_pole() -> None:
+    """Beyond the UTM zones a CRS must be given, and the message names ones that fit."""
+    with pytest.raises(RegionError, match=r"No UTM zone covers latitude 85.*EPSG:3413"):
+        output_grid(box(10, 85, 11, 85.1), 10)
+    assert output_grid(box(10, 85, 11, 85.1), 10, "EPSG:3413").crs.epsg == 3413

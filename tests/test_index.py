@@ -225,6 +225,20 @@ def test_dates_come_from_the_table_then_metadata_then_name(tmp_path: Path, outpu
     assert details["dates"] == ["2001-01-01", "2002-02-02", "2003-03-03"]
 
 
+def test_a_scene_dated_by_its_production_is_told(tmp_path: Path, output: Path):
+    """Old Sentinel-2 names hold no acquisition date: they are indexed, with a note how to do better."""
+    for day in ("20160706", "20160811"):
+        sentinel2_folder(tmp_path / "i", f"S2A_OPER_MSI_L1C_TL_EPA__{day}T155721_A000849_T30TXT")
+    details, items = index(tmp_path / "i", output)
+    assert [item["properties"]["datetime"][:10] for item in items] == ["2016-07-06", "2016-08-11"]
+    assert details["dated_by"] == {"production time": 2}
+    (note,) = (note for note in details["notes"] if "--datetimes" in note)
+    assert note.startswith("2 scenes are dated by the production time in their names (S2A_OPER_MSI")
+    (tmp_path / "dates.csv").write_text("path,datetime\n*,2015-08-21\n")
+    details, _ = index(tmp_path / "i", output, datetimes=tmp_path / "dates.csv")
+    assert not any("production" in note for note in details["notes"])
+
+
 def test_a_year_is_a_span(tmp_path: Path, output: Path):
     """An image named by its year is found at any time of it."""
     write(tmp_path / "i/1985.tif")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import pytest
+import shapely
 from shapely.geometry import LineString, Polygon, box
 
 from landcover.errors import RegionError
@@ -44,8 +45,48 @@ def test_vector_files(tmp_path: Path, name: str) -> None:
 def test_other_crs(tmp_path: Path) -> None:
     """A footprint in metres is brought to degrees."""
     path = tmp_path / "utm.gpkg"
-    gpd.GeoDataFrame(geometry=[HERE], crs=4326).to_crs(32633).to_file(path)
+    gpd.GeoDataFrame(geometry=[HERE.segmentize(0.001)], crs=4326).to_crs(32633).to_file(path)
     assert load_region(str(path)).footprint.symmetric_difference(HERE).area < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("crs", "square"),
+    [
+        ("EPSG:32633", box(300_000, 5_300_000, 400_000, 5_400_000)),
+        ("EPSG:32633", box(300_000, 5_300_000, 300_100, 5_300_100)),
+        ("EPSG:2263", box(900_000, 100_000, 1_200_000, 400_000)),  # feet
+    ],
+)
+def test_a_projected_square_stays_square(tmp_path: Path, crs: str, square: Polygon) -> None:
+    """Straight sides in a projection are curves in degrees: back there, none is off by a 1/10,000."""
+    path = save(tmp_path / "square.gpkg", square, crs=crs)
+    footprint = load_region(str(path)).footprint
+    back = gpd.GeoSeries([footprint.segmentize(1e-4)], crs=4326).to_crs(crs)[0]
+    side = square.bounds[2] - square.bounds[0]
+    assert back.hausdorff_distance(square.segmentize(side / 100)) < side / 10_000
+    assert shapely.get_num_coordinates(footprint) <= 513  # few enough to be sent to a catalogue
+
+
+def test_a_projected_box_over_the_antimeridian_is_refused(tmp_path: Path) -> None:
+    """In degrees it would be the rest of the Earth; two halves are one region."""
+    path = save(tmp_path / "fiji.gpkg", box(800_000, 8_000_000, 900_000, 8_100_000), crs="EPSG:32760")  # fmt: skip
+    with pytest.raises(RegionError, match=r"fiji.gpkg .*split it at the 180 degree meridian"):
+        load_region(str(path))
+    halves = (box(179, -18, 180, -17), box(-180, -18, -179, -17))
+    assert load_region(str(save(tmp_path / "halves.gpkg", *halves))).footprint.area == 2
+
+
+def test_a_ring_of_one_point_is_refused(tmp_path: Path) -> None:
+    """A GeoJSON that is no geometry at all is refused, naming the file."""
+    path = tmp_path / "ring.geojson"
+    path.write_text(json.dumps({"type": "Polygon", "coordinates": [[[15, 48]]]}))
+    with pytest.raises(RegionError, match=r"ring\.geojson cannot be read as a vector file"):
+        load_region(str(path))
+
+
+def test_a_long_file_name_is_cut(tmp_path: Path) -> None:
+    """A region's name names a folder, so it stays within 100 characters."""
+    assert load_region(str(save(tmp_path / f"{'a' * 150}.geojson", HERE))).name == "a" * 100
 
 
 def test_several_features_are_one_region(tmp_path: Path) -> None:
@@ -68,6 +109,20 @@ def test_yaml(tmp_path: Path) -> None:
     assert region.resolution == 20
     assert region.catalog == str(tmp_path / "index.ndjson")
     assert region.footprint.equals(HERE)
+
+
+def test_yaml_day(tmp_path: Path) -> None:
+    """A day without quotes, which YAML takes for a date, is a period of one day."""
+    path = tmp_path / "region.yml"
+    path.write_text("footprint: [15, 48, 15.1, 48.1]\nperiod: 2015-08-21\n")
+    assert load_region(str(path)).period == Period.parse("2015-08-21/2015-08-21")
+
+
+def test_a_pixel_size_in_degrees(tmp_path: Path) -> None:
+    """With a pixel size in degrees the output may be in degrees."""
+    path = tmp_path / "region.yml"
+    path.write_text("footprint: [15, 48, 15.1, 48.1]\ncrs: EPSG:4326\nresolution: 0.0001\n")
+    assert load_region(str(path)).resolution == 0.0001
 
 
 def test_name_under_regions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +152,8 @@ def test_shipped_regions_load() -> None:
         ("15,48,215,49", "degrees run from -180 to 180"),
         ("15,48,nan,49", "no region"),
         ("nowhere.geojson", "no region file"),
+        ("1-2,3,4,5", "1-2,3,4,5 is not four numbers"),
+        ("1.2.3,4,5,6", "1.2.3,4,5,6 is not four numbers"),
     ],
 )
 def test_bad_boxes_and_names(text: str, message: str) -> None:
@@ -154,6 +211,9 @@ def test_empty_collection(tmp_path: Path) -> None:
         ("footprint: [15, 48, 15.1, 48.1]\nperiod: 2024-08-31/2024-06-01", "ends before it starts"),
         ("footprint: [15, 48, 15.1, 48.1]\nresolutoin: 10", "resolutoin"),
         ("footprint: [15, 48, 15.1, 48.1]\nresolution: -1", "resolution"),
+        ("footprint: [15, 48, 15.1, 48.1]\ncrs: EPSG:4326", "10 means degrees in EPSG:4326"),
+        ("footprint: [15, 48, 15.1, 48.1]\ncrs: EPSG:4326\nresolution: 10", "size in degrees"),
+        ("footprint: [15, 48, 15.1, 48.1]\nperiod: 2015-02-30", "is not YAML: day is out of range"),
         ("footprint: [15, 48, 15.1, 48.1]\nname: ../../etc", "name"),
         ("footprint: [15, 48]", r"write \[W, S, E, N\]"),
         ("footprint: [a, b, c, d]", "cannot be read"),

@@ -1,5 +1,6 @@
 """The GeoPackage of polygons: true to its raster, valid, styled, and the same bytes each time."""
 
+import contextlib
 import json
 import sqlite3
 import subprocess
@@ -19,7 +20,7 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from landcover.area import pixel_areas
-from landcover.errors import LegendError, RasterError
+from landcover.errors import LegendError, RasterError, SettingsError
 from landcover.legend import LandClass, Legend
 from pipeline.cog import CogProfile, open_cog
 from pipeline.summarize import summarize
@@ -280,3 +281,44 @@ def test_real_land_cover_closes(shared_data: Path, tmp_path: Path):
     assert shapely.coverage_is_valid(layer.geometry.values)
     assert layer.area_ha.sum() == pytest.approx(pixel_areas(grid)[codes > 0].sum() / 1e4, rel=1e-9)
     assert details["area_ha"] == pytest.approx((codes > 0).sum() * 0.01, rel=1e-3)  # planar
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.9, 0.97])
+def test_a_full_disk_is_an_error(tmp_path: Path, share: float):
+    """When the GeoPackage cannot grow any more, at whatever moment, it does not appear."""
+    classes = write_classes(tmp_path / "classes.tif", random_classes(UTM.shape), UTM)
+    vectorize(classes=classes, confidence=None, output=tmp_path / "out.gpkg")
+    limit = int((tmp_path / "out.gpkg").stat().st_size * share)
+    (tmp_path / "out.gpkg").unlink()
+    code = f"""
+import resource, signal, sys
+from pathlib import Path
+from landcover.errors import RasterError
+from pipeline.vectorize import vectorize
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+folder = Path({str(tmp_path)!r})
+try:
+    vectorize(classes=folder / "classes.tif", confidence=None, output=folder / "out.gpkg")
+except RasterError as error:
+    sys.exit("out.gpkg could not be written" in str(error) and 7)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 7, result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["classes.tif"]
+
+
+def test_a_geopackage_being_edited_is_not_replaced(tmp_path: Path):
+    """An open edit session keeps a log beside the file; replacing the file under it would corrupt it."""
+    classes = write_classes(tmp_path / "classes.tif", random_classes(UTM.shape), UTM)
+    vectorize(classes=classes, confidence=None, output=tmp_path / "out.gpkg")
+    with contextlib.closing(sqlite3.connect(tmp_path / "out.gpkg")) as session:
+        session.execute("PRAGMA journal_mode=WAL")
+        session.execute("UPDATE layer_styles SET description = 'mine'")
+        session.commit()
+        with pytest.raises(SettingsError, match=r"out\.gpkg is open for editing"):
+            vectorize(classes=classes, confidence=None, output=tmp_path / "out.gpkg")
+        assert session.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    vectorize(classes=classes, confidence=None, output=tmp_path / "out.gpkg")
