@@ -126,6 +126,12 @@ def composite(
                 f"None of the {len(scenes)} scenes has a clear view of the region; "
                 "choose a longer period or allow cloudier scenes."
             )
+    return _details(scenes, days, wanted, seen)
+
+
+def _details(
+    scenes: Sequence[Scene], days: Sequence[Sequence[Scene]], wanted: int, seen: int
+) -> dict[str, Any]:
     return {
         "pixels_in_footprint": wanted,
         "pixels_without_observation": wanted - seen,
