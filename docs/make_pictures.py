@@ -13,7 +13,7 @@ from PIL import Image
 from pipeline.pictures import class_picture, composite_picture
 
 IMAGES = Path(__file__).parent / "images"
-SIDE = 640
+SIDE = 560
 """Longest side of a picture, pixels."""
 
 
