@@ -6,6 +6,7 @@ torch is imported only where weights are touched, so that reading a description 
 import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -49,6 +50,11 @@ class ModelSpec:
     """Where the weights come from: data, seeds, steps, accuracy."""
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", self.encoder):
+            raise CheckpointError(
+                f"The model's encoder '{self.encoder}' is not a plain name; addresses of hubs and "
+                "paths are not followed."
+            )
         channels = len(self.bands)
         if not channels or len(self.mean) != channels or len(self.std) != channels:
             raise CheckpointError(

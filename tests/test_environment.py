@@ -25,8 +25,8 @@ MODULES = {
     "odc-loader": "odc",
 }
 """Where a package is imported under another name."""
-NEEDED_BY_OTHERS = {"geopandas", "torchvision"}
-"""Not imported by us: pyogrio reads into geopandas, segmentation-models-pytorch needs torchvision."""
+NEEDED_BY_OTHERS = {"torchvision"}
+"""Named so that its version fits torch's; imported by segmentation-models-pytorch."""
 
 
 def project() -> dict[str, list[str]]:

@@ -183,6 +183,8 @@ def test_unreadable_descriptions_are_refused(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"encoder": "tu-hf_hub:somebody/network"}, "not a plain name"),
+        ({"encoder": "../network"}, "not a plain name"),
         ({"mean": (0.1,)}, "2 bands but 1 means"),
         ({"std": (0.1, 0.0)}, "above 0"),
         ({"scale": 0.0}, "above 0"),
