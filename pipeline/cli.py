@@ -1,6 +1,7 @@
 """The command line: each command parses, calls one verb, and prints what it made."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,6 +79,8 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where the
 
 def main() -> None:
     """Run the command line; errors meant for the user are one sentence and exit code 1."""
+    # rasterio silences this one for its own scratch rasters, but not safely when two threads do it.
+    warnings.filterwarnings("ignore", message="Dataset has no geotransform")
     try:
         app()
     except LandcoverError as error:
