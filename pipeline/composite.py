@@ -148,6 +148,8 @@ def _features(items: Path) -> list[dict[str, Any]]:
         raise CatalogError(
             f"{items} is not a list of scenes ({error!r}); make it by landcover search."
         ) from error
+    if not features:
+        raise CatalogError(f"{items} holds no scene; search a longer period or another catalogue.")
     return features
 
 

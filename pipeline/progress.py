@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.markup import escape
 
 from pipeline.artifacts import Report
 
@@ -30,9 +31,4 @@ def show_progress(console: Console) -> Iterator[Progress]:
         yield Progress(announce, announce)
         return
     with console.status("starting ...") as status:
-        yield Progress(announce, lambda text: status.update(rich_escape(text)))
-
-
-def rich_escape(text: str) -> str:
-    """Keep brackets in names from being read as rich markup."""
-    return text.replace("[", r"\[")
+        yield Progress(announce, lambda text: status.update(escape(text)))

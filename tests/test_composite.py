@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 from shapely.geometry import box, mapping
 from shapely.geometry.base import BaseGeometry
 
-from landcover.errors import RasterError
+from landcover.errors import CatalogError, RasterError
 from pipeline.composite import composite
 
 GRID = GeoBox.from_bbox((500_000, 5_300_000, 501_000, 5_300_800), "EPSG:32633", resolution=10)
@@ -294,3 +294,9 @@ def test_a_region_smaller_than_a_pixel(tmp_path: Path) -> None:
     x, y = GRID.extent.to_crs("EPSG:4326").geom.centroid.coords[0]
     with pytest.raises(RasterError, match="No pixel has its centre inside"):
         run(tmp_path, scene(tmp_path, "a", 5), footprint=box(x, y, x + 1e-6, y + 1e-6))
+
+
+def test_an_empty_scene_list(tmp_path: Path) -> None:
+    """A list without a scene is told as that."""
+    with pytest.raises(CatalogError, match=r"items\.json holds no scene"):
+        run(tmp_path)

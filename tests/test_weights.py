@@ -78,7 +78,14 @@ def shares(checkpoint: Checkpoint, image: NDArray[np.float32]) -> dict[str, floa
     [
         ("abudhabi", {"Water": (0, 0.02), "Tree cover": (0, 0.05), "Bare ground": (0.3, 0.95)}),
         ("bordeaux", {"Water": (0.05, 0.10), "Built-up": (0.55, 0.95)}),
-        ("hongkong", {"Water": (0.17, 0.28), "Tree cover": (0.15, 0.6), "Built-up": (0.1, 0.4)}),
+        pytest.param(
+            "hongkong",
+            {"Water": (0.20, 0.28), "Tree cover": (0.2, 0.55), "Built-up": (0.1, 0.4)},
+            marks=pytest.mark.xfail(
+                reason="known fault of these weights, docs/decisions/0003: hazy sea becomes partly "
+                "wetland (water 0.19), March forest partly grassland (tree cover 0.17)"
+            ),
+        ),
         ("nantes", {"Water": (0.06, 0.11), "Built-up": (0.5, 0.9)}),
         ("pisa", {"Water": (0.005, 0.04), "Built-up": (0.12, 0.45)}),
     ],
