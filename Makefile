@@ -4,13 +4,14 @@ OUT    ?= outputs
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check format bench bench-segment weights pictures lock clean
+.PHONY: help setup run demo test check format bench bench-composite bench-segment gallery weights pictures lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 	@echo
 	@echo "  make run REGION=nantes PERIOD=2024-06-01/2024-08-31 [CATALOG=URL|index.parquet] [MODEL=x.safetensors] [OUT=outputs]"
-	@echo "  REGION is a name under regions/, a YAML, GeoJSON, GeoPackage or shapefile, or W,S,E,N in degrees."
+	@echo "  REGION is a name under regions/, a YAML, GeoJSON, GeoPackage or shapefile, W,S,E,N in degrees, or your"
+	@echo "  images themselves: an index made by landcover index, or one GeoTIFF."
 
 setup: .venv/.ready ## Build .venv from requirements.lock (about 2 minutes, 7 GB)
 
@@ -44,13 +45,19 @@ format: setup ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: bench-segment ## Run all benchmarks
+bench: bench-composite bench-segment ## Run all benchmarks
+
+bench-composite: setup ## Speed and memory of compositing against reading alone and odc-stac
+	@$(BIN)/python tests/benchmarks/bench_composite.py
 
 bench-segment: setup ## Speed of the segmentation engine against the bare model
 	@$(BIN)/python tests/benchmarks/bench_segment.py
 
 weights: setup ## Train the shipped demo weights again (about 40 minutes on 2 cores)
 	@$(BIN)/python -m pipeline.train_demo --out pipeline/weights/demo.safetensors
+
+gallery: setup ## Composite and draw every image set under LANDCOVER_SHARED_DATA, into outputs/gallery
+	@$(BIN)/python docs/make_gallery.py $(OUT)/gallery
 
 pictures: run ## Draw the pictures of the README again from the demo (needs QGIS)
 	@$(BIN)/python docs/make_pictures.py $(OUT)/demo/*/

@@ -90,6 +90,12 @@ def pixel_areas(grid: GeoBox, rows: slice | None = None) -> Floats:
     return PixelAreas(grid).rows(rows)
 
 
+def ground_size(grid: GeoBox) -> float:
+    """Side of a square as large on the ground as the middle pixel of a grid, metres."""
+    rows, cols = (length // 2 for length in grid.shape)
+    return math.sqrt(float(pixel_areas(grid[rows : rows + 1, cols : cols + 1])[0, 0]))
+
+
 @dataclass(frozen=True)
 class ClassArea:
     """One line of the area table."""

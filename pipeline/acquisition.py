@@ -19,6 +19,7 @@ _TAGS = (
 )  # fmt: skip
 _EXIF = re.compile(r"(\d{4}):(\d\d):(\d\d)(.*)", re.DOTALL)
 _PRODUCED = re.compile(r"(S2[A-D]_OPER_\w*?_)(\d{8}T\d{6})(?!\d)")
+_LANDSAT_MTL = re.compile(r"L[457]\d{6,7}_\d{3}(\d{8})(?!\d)")
 _FIRST_YEAR, _LAST_YEAR = 1900, 2100
 _T = TypeVar("_T")
 
@@ -67,11 +68,21 @@ def from_tags(tags: Mapping[str, str]) -> Acquisition | None:
     return None
 
 
+def from_descriptions(texts: Iterable[str | None]) -> Acquisition | None:
+    """Time of the Landsat scene that band descriptions name, as ENVI copies it into each.
+
+    `L71119038_03820000317_MTL.txt` is Landsat 7, path 119, row 038, 2000-03-17.
+    """
+    matches = (_LANDSAT_MTL.search(text or "") for text in texts)
+    return next((when for m in matches if m and (when := _attempt(parse, m[1]))), None)
+
+
 def from_name(path: PurePosixPath) -> Acquisition | None:
     """Time written in a file's name, else in the nearest folder's; path relative to the images.
 
-    Knows 20171014T110959, 2017-10-14, 20171014, Landsat scene ids (LE70220491999322EDC01), and a
-    name that is a year and nothing else. The production time in an old Sentinel-2 name is passed over.
+    Knows 20171014T110959, 2020159T100031 (day of the year, as in HLS), 2017-10-14, 20171014, Landsat
+    scene ids (LE70220491999322EDC01), and a name that is a year and nothing else. The production time
+    in an old Sentinel-2 name is passed over.
     """
     for part in _parts(path):
         acquired = _PRODUCED.sub(r"\1", part)
@@ -178,8 +189,13 @@ def _read_landsat(match: re.Match[str]) -> Acquisition:
     return parse(datetime.strptime("".join(match.groups()), "%Y%j").date().isoformat())  # noqa: DTZ007 - a date
 
 
+def _read_day_of_year(match: re.Match[str]) -> Acquisition:
+    return parse(datetime.strptime("".join(match.groups()), "%Y%j%H%M%S").isoformat())  # noqa: DTZ007 - UTC by parse
+
+
 _NAMES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Acquisition]], ...] = (
     (re.compile(r"(?<!\d)\d{8}T\d{6}(?!\d)"), _read_text),
+    (re.compile(r"(?<!\d)(\d{4})(\d{3})T(\d\d)(\d\d)(\d\d)(?!\d)"), _read_day_of_year),
     (re.compile(r"(?<!\d)\d{4}-\d\d-\d\d(?!\d)"), _read_text),
     (re.compile(r"(?<!\d)\d{8}(?!\d)"), _read_text),
     (re.compile(r"L[A-Z]\d\d{6}(\d{4})(\d{3})[A-Z]{3}\d\d"), _read_landsat),

@@ -25,7 +25,7 @@ Report = Callable[[str], None]
 
 _PACKAGES = ("landcover", "pipeline")
 _DECIDING = (
-    "numba", "numpy", "odc-loader", "pyogrio", "pyproj", "rasterio",
+    "numba", "numpy", "odc-geo", "pyogrio", "pyproj", "rasterio",
     "segmentation-models-pytorch", "shapely", "torch",
 )  # fmt: skip
 
@@ -103,7 +103,7 @@ def versions() -> dict[str, str]:
 def code_version() -> str:
     """Fingerprint of this program's source and packages, so that a changed program redoes its work."""
     root = Path(__file__).parent.parent
-    sources = sorted(path for package in _PACKAGES for path in (root / package).rglob("*.[pj]*"))
+    sources = sorted(path for package in _PACKAGES for path in (root / package).rglob("*.[pjy]*"))
     own = [(path.name, file_hash(path)) for path in sources if "__pycache__" not in path.parts]
     return fingerprint(own, versions())
 

@@ -2,15 +2,14 @@
 
 import contextlib
 import json
-import math
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import cql2
 import numpy as np
@@ -18,14 +17,13 @@ import pystac
 import shapely
 from pystac_client import Client, ConformanceClasses
 from pystac_client.exceptions import APIError
-from pystac_client.stac_api_io import StacApiIO
 from pystac_client.warnings import DoesNotConformTo, FallbackToPystac, MissingLink, NoConformsTo
 from requests.exceptions import RequestException
-from shapely.geometry import MultiPolygon, box, mapping, shape
+from shapely.geometry import mapping, shape
 from shapely.geometry.base import BaseGeometry
-from urllib3 import Retry
 
 from landcover.errors import CatalogError
+from pipeline.api_reader import ApiReader, next_link
 from pipeline.items import (
     READERS,
     Item,
@@ -39,81 +37,13 @@ from pipeline.items import (
     read_index,
     remote_place,
 )  # fmt: skip
+from pipeline.providers import providers
+from pipeline.question import Question, SortKey
 
-SortKey = tuple[str, Literal["asc", "desc"]]
-
-_PAGE = 250
+_PAGE = 100  # Earth Search, a 6 MB lambda, fails at 250 long items
 _TOP_LEVEL = ("id", "collection")  # sort fields that are not properties
-_NEWEST_FIRST: tuple[SortKey, ...] = (("datetime", "desc"),)
-_TIMEOUT = (10.0, 60.0)  # seconds to connect, to answer
-_OPERATORS = frozenset(
-    {"and", "or", "not", "=", "<>", "<", "<=", ">", ">=", "like", "between", "in", "isNull"}
-    | {"+", "-", "*", "/", "casei", "accenti"}
-    | {
-        f"s_{name}"
-        for name in ("intersects", "contains", "within", "disjoint", "equals", "touches")
-    }
-    | {f"t_{name}" for name in ("after", "before", "intersects", "during", "equals")}
-    | {f"a_{name}" for name in ("equals", "contains", "containedBy", "overlaps")}
-)
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a scene must be; a field left at its default asks nothing.
-
-    Raises CatalogError for a question that no catalogue can answer.
-    """
-
-    bbox: tuple[float, float, float, float] | None = None
-    """West, south, east, north in degrees; west > east crosses the antimeridian."""
-    intersects: BaseGeometry | None = None
-    """Geometry in EPSG:4326 that the scene's footprint touches; not together with bbox."""
-    start: datetime | None = None
-    end: datetime | None = None
-    """First and last instant, both included; a scene that lasts need only overlap them."""
-    collections: tuple[str, ...] = ()
-    ids: tuple[str, ...] = ()
-    max_cloud_cover: float | None = None
-    """Percent; a scene that says nothing about clouds does not pass."""
-    filter: Mapping[str, Any] | None = None
-    """CQL2 in its JSON form."""
-    sortby: tuple[SortKey, ...] = ()
-    """Fields and directions, as `('datetime', 'asc')`; default is the newest first."""
-    limit: int | None = None
-    """Largest number of scenes in the answer."""
-
-    def __post_init__(self) -> None:
-        if self.bbox is not None and self.intersects is not None:
-            raise CatalogError("A search takes a bbox or a geometry to intersect, not both.")
-        if self.bbox is not None:
-            _check_bbox(self.bbox)
-        if self.limit is not None and self.limit < 1:
-            raise CatalogError(f"The search limit is {self.limit}; give 1 or more.")
-        for moment in (self.start, self.end):
-            if moment is not None and moment.tzinfo is None:
-                raise CatalogError(f"The search time {moment} has no time zone; give it in UTC.")
-        if self.start and self.end and self.end < self.start:
-            raise CatalogError(f"The search ends at {self.end}, before it starts at {self.start}.")
-        if unknown := sorted(_operators(self.filter) - _OPERATORS):
-            raise CatalogError(f"The filter uses '{unknown[0]}', which is no CQL2 operator.")
-
-    @property
-    def area(self) -> BaseGeometry | None:
-        """Where the scene must be: two dimensions, split at the antimeridian."""
-        if self.bbox is None:
-            return None if self.intersects is None else shapely.force_2d(self.intersects)
-        west, south, east, north = self.bbox
-        if west <= east:
-            return box(west, south, east, north)
-        return MultiPolygon([box(west, south, 180, north), box(-180, south, east, north)])
-
-    @property
-    def order(self) -> tuple[SortKey, ...]:
-        """Sort keys with the tie-breakers that make the order total."""
-        keys = self.sortby or _NEWEST_FIRST
-        named = {field for field, _ in keys}
-        return keys + tuple((f, keys[0][1]) for f in ("collection", "id") if f not in named)
+_MOST_SCENES = 100_000  # of one answer, held in memory
+_MOST_EMPTY = 20  # pages in a row
 
 
 class Catalog(Protocol):
@@ -131,6 +61,10 @@ class Catalog(Protocol):
     def sorts(self) -> bool:
         """Whether answers come in the order asked for."""
 
+    @property
+    def doubt(self) -> str:
+        """What the last answer leaves in doubt, a sentence; empty where nothing."""
+
     def search(self, question: Question) -> list[Item]:
         """Scenes that answer a question; raises CatalogError where it cannot be answered."""
 
@@ -142,17 +76,22 @@ class Catalog(Protocol):
 
 
 def open_catalog(location: str) -> Catalog:
-    """Catalogue at a STAC API URL, or of an index file (.parquet, .ndjson, .json).
+    """Catalogue at a STAC API URL, of a known provider's name, or of an index file.
 
-    Raises CatalogError where the location is neither, or the file cannot be read.
+    An index file ends in .parquet, .ndjson or .json.
+    Raises CatalogError where the location is none of these, or the file cannot be read.
     """
     if re.match(r"https?://", location, re.IGNORECASE):
         return ApiCatalog(location)
     if Path(location).suffix.lower() in READERS:
         return LocalCatalog(location)
+    known = {provider.name: provider.url for provider in providers()}
+    if location.lower() in known:
+        return ApiCatalog(known[location.lower()])
     raise CatalogError(
-        f"The catalogue '{location}' is neither a STAC API (http or https URL) nor an index file "
-        "(.parquet, .ndjson, .json); make an index of a folder of images with `landcover index`."
+        f"The catalogue '{location}' is neither a STAC API (an http or https URL, or one of "
+        f"{', '.join(known)}) nor an index file (.parquet, .ndjson, .json); make an index of a folder "
+        "of images with `landcover index`."
     )
 
 
@@ -160,7 +99,7 @@ class ApiCatalog:
     """A STAC API, asked by POST with retries; the connection is made by the first question."""
 
     def __init__(self, location: str) -> None:
-        self._location = location
+        self._location, self._doubt = location, ""
 
     @property
     def location(self) -> str:
@@ -177,24 +116,33 @@ class ApiCatalog:
         """Whether the server says that it can sort."""
         return self._conforms(ConformanceClasses.SORT)
 
+    @property
+    def doubt(self) -> str:
+        """That the server counts more scenes than it gave; some only guess, so it is no error."""
+        return self._doubt
+
     def search(self, question: Question) -> list[Item]:
         """Scenes that answer a question, page by page, none twice.
 
         Raises CatalogError where the server fails, cannot do what is asked, repeats itself, or
         gives a scene that cannot be trusted.
         """
-        found: dict[tuple[str, str], Item] = {}
+        self._doubt = ""
+        answer, most = _Answer(self._location), min(question.limit or _MOST_SCENES, _MOST_SCENES)
         with _speaking_to(self._location):
-            pages = self._client.search(**self._parameters(question)).pages_as_dicts()
-            for number, page in enumerate(pages, start=1):
-                if not self._take(page, found):
-                    raise CatalogError(
-                        f"The catalogue {self._location} gives the same scenes again on page {number} "
-                        "of its answer; search a shorter period."
-                    )
-                if question.limit is not None and len(found) >= question.limit:
+            for page in self._pages(question):
+                answer.take(page)
+                if len(answer.found) >= most:
                     break
-        return list(found.values())[: question.limit]
+        if question.limit is not None:
+            return list(answer.found.values())[: question.limit]
+        if len(answer.found) >= most:
+            raise CatalogError(
+                f"The catalogue {self._location} has {most:,} such scenes or more; search a shorter "
+                "period or a smaller region."
+            )
+        self._doubt = answer.doubt
+        return list(answer.found.values())
 
     def collections(self) -> list[str]:
         """Names of the collections, sorted."""
@@ -209,12 +157,7 @@ class ApiCatalog:
 
     @cached_property
     def _client(self) -> Client:
-        # POST searches are not retried unless told, and a hostile Retry-After must not stop us.
-        retry = Retry(
-            total=5, connect=2, backoff_factor=1, status_forcelist=[429, 502, 503, 504],
-            allowed_methods=None, retry_after_max=30,
-        )  # fmt: skip
-        client = Client.open(self._location, stac_io=StacApiIO(max_retries=retry, timeout=_TIMEOUT))
+        client = Client.open(self._location, stac_io=ApiReader(self._location))
         for ability in ConformanceClasses:  # pystac-client knows version 1.0 of each only
             later = re.compile(
                 r"https://api\.stacspec\.org/v1\.\d+\.[^/]+" + re.escape(ability.value)
@@ -226,6 +169,11 @@ class ApiCatalog:
     def _conforms(self, ability: ConformanceClasses) -> bool:
         with _speaking_to(self._location):
             return bool(self._client.conforms_to(ability))
+
+    def _pages(self, question: Question) -> Iterator[dict[str, Any]]:
+        asked = self._client.search(**self._parameters(question))
+        reader = ApiReader(self._location)  # each answer has its own bounds
+        return reader.get_pages(asked.url, asked.method, asked.get_parameters())
 
     def _parameters(self, question: Question) -> dict[str, Any]:
         parameters: dict[str, Any] = {"limit": min(_PAGE, question.limit or _PAGE)}
@@ -253,13 +201,53 @@ class ApiCatalog:
         clouds = {"op": "<=", "args": [{"property": "eo:cloud_cover"}, limit]}
         return {"filter": _both(clouds, question.filter)}
 
-    def _take(self, page: Mapping[str, Any], found: dict[tuple[str, str], Item]) -> bool:
-        """Add a page's scenes to those found; False where it brought nothing new."""
-        known = len(found)
-        for number, feature in enumerate(page["features"], start=1):
-            item = checked_item(feature, self._location, number, remote_place)
-            found.setdefault(identity(item), item)
-        return len(found) > known
+
+@dataclass
+class _Answer:
+    """A server's answer as it comes, page by page."""
+
+    source: str
+    found: dict[tuple[str, str], Item] = field(default_factory=dict)
+    pages: int = 0
+    empty: int = 0
+    """Pages without a scene, in a row."""
+    given: int = 0
+    """Scenes, those given twice included."""
+    counted: int = 0
+    """Scenes that match, as the server says."""
+
+    def take(self, page: Mapping[str, Any]) -> None:
+        """Add a page's scenes; CatalogError where it brings nothing new and leads on nevertheless."""
+        known, features = len(self.found), page["features"]
+        for number, feature in enumerate(features, start=1):
+            item = checked_item(feature, self.source, number, remote_place)
+            self.found.setdefault(identity(item), item)
+        self.pages += 1
+        self.empty = 0 if features else self.empty + 1
+        self.given += len(features)
+        self.counted = _counted(page)
+        if len(self.found) == known and next_link(page):
+            self._check_progress()
+
+    def _check_progress(self) -> None:
+        """A page without anything new may be empty, as where servers filter late; but not for ever."""
+        if not self.empty:
+            raise CatalogError(
+                f"The catalogue {self.source} gives the same scenes again on page {self.pages} of its "
+                "answer; search a shorter period."
+            )
+        if self.empty > _MOST_EMPTY:
+            raise CatalogError(
+                f"The catalogue {self.source} gives {self.empty} empty pages in a row and always "
+                "another one; search a shorter period."
+            )
+
+    @property
+    def doubt(self) -> str:
+        """That fewer scenes came than the server counts."""
+        if self.counted <= self.given:
+            return ""
+        return f"the catalogue {self.source} says that {self.counted:,} scenes match and gave {self.given:,}"
 
 
 @dataclass(frozen=True)
@@ -311,12 +299,17 @@ class LocalCatalog:
         """An index always sorts."""
         return True
 
+    @property
+    def doubt(self) -> str:
+        """Never any."""
+        return ""
+
     def search(self, question: Question) -> list[Item]:
         """Scenes that answer a question, in the order of the question."""
         condition = _condition(question)
         found = [e for e in self._near(question.area) if _answers(e, question, condition)]
-        for field, direction in reversed(question.order):
-            found.sort(key=lambda e: _sortable(e.sort_value(field)), reverse=direction == "desc")
+        for name, direction in reversed(question.order):
+            found.sort(key=lambda e: _sortable(e.sort_value(name)), reverse=direction == "desc")
         return [json.loads(json.dumps(entry.item)) for entry in found[: question.limit]]
 
     def collections(self) -> list[str]:
@@ -359,24 +352,6 @@ def _entries(items: Iterable[Any], source: str, place: Place) -> list[_Entry]:
 
 
 # --- answering in process -------------------------------------------------------------------------
-
-
-def _check_bbox(bbox: Sequence[float]) -> None:
-    west, south, east, north = bbox
-    inside = -180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90
-    if not (inside and all(map(math.isfinite, bbox))):
-        raise CatalogError(
-            f"The bbox {','.join(map(str, bbox))} is not west,south,east,north in degrees."
-        )
-
-
-def _operators(condition: Any) -> set[str]:
-    if isinstance(condition, Mapping):
-        own = {str(condition["op"])} if "op" in condition else set()
-        return own.union(*map(_operators, condition.values()))
-    if isinstance(condition, (list, tuple)):
-        return set().union(*map(_operators, condition))
-    return set()
 
 
 def _condition(question: Question) -> Any:
@@ -431,6 +406,12 @@ def _sort_clause(key: SortKey) -> dict[str, str]:
     }
 
 
+def _counted(page: Mapping[str, Any]) -> int:
+    """Number of scenes that a server says match, 0 where it does not."""
+    counted = page.get("numberMatched", (page.get("context") or {}).get("matched"))
+    return counted if isinstance(counted, int) else 0
+
+
 def _both(first: Mapping[str, Any], second: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"op": "and", "args": [first, second]} if second else dict(first)
 
@@ -458,7 +439,14 @@ def _speaking_to(location: str) -> Iterator[None]:
             f"The catalogue {location} did not answer the question: {one_line(error)}; "
             "check the address and the network, then run this again."
         ) from error
-    except (pystac.STACError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        pystac.STACError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise CatalogError(
             f"The catalogue {location} answered with something that is not STAC: {one_line(error)}."
         ) from error

@@ -54,10 +54,10 @@ def open_classes(path: Path, output: Path) -> Iterator[ClassRaster]:
             f"{path} would be overwritten: input and output are one file; name two."
         )
     with open_raster(path) as dataset:
-        if dataset.count != 1 or dataset.dtypes[0] not in ("uint8", "uint16"):
+        if tuple(dataset.dtypes) not in {("uint8",), ("uint16",)}:
             raise RasterError(
-                f"{path} has {dataset.count} band(s) of {dataset.dtypes[0]}; a class raster has one "
-                "of uint8 or uint16: give the classes.tif of a run."
+                f"{path} has {dataset.count} band(s) of {', '.join(set(dataset.dtypes)) or 'no type'}; a class "
+                "raster has one of uint8 or uint16: give the classes.tif of a run."
             )
         if dataset.nodata not in (None, 0):
             raise RasterError(

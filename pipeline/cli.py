@@ -29,20 +29,20 @@ RegionArg = Annotated[
     str,
     typer.Argument(
         metavar="REGION",
-        help="A name under regions/, a YAML, GeoJSON, GeoPackage or shapefile, or W,S,E,N in degrees.",
+        help="A name under regions/, a YAML, GeoJSON, GeoPackage or shapefile, W,S,E,N in degrees, or your images: an index or one GeoTIFF.",
     ),
 ]
 Period = Annotated[
     str | None,
     typer.Option(
-        help="Days from which scenes are taken, both included. (default: the region's, else the last full summer there)",
+        help="Days from which scenes are taken, both included. (default: the region's, else the last full summer there; all days where REGION is an index or an image)",
         metavar="YYYY-MM-DD/YYYY-MM-DD",
     ),
 ]
 Catalog = Annotated[
     str | None,
     typer.Option(
-        help="STAC API address, or an index made by `landcover index` (.parquet, .ndjson). (default: the region's, else Earth Search v1)"
+        help="STAC API address, earth-search, planetary-computer, cdse, usgs-landsat, nasa-hls, or an index made by `landcover index` (.parquet, .ndjson). (default: the region's, else Earth Search v1)"
     ),
 ]
 Model = Annotated[
@@ -63,6 +63,32 @@ Clouds = Annotated[
     typer.Option(
         min=0, max=100,
         help="Leave out scenes cloudier than this, percent (default: the region's, else 60).",
+    ),
+]  # fmt: skip
+Filter = Annotated[
+    str | None,
+    typer.Option(
+        help="CQL2 expression that scenes must fulfil, text or JSON, e.g. \"platform = 'sentinel-2a'\"."
+    ),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="median, geomedian, least-cloudy-scene, least-cloudy-pixel or latest (default: the region's, else median)."
+    ),
+]
+Buffer = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="Metres around clouds and shadows that are left out too (default: the region's, else by product).",
+    ),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=100,
+        help="Window reads that may fail before the run does, percent (default: the region's, else 0).",
     ),
 ]  # fmt: skip
 Out = Annotated[
@@ -119,6 +145,10 @@ def run(
     catalog: Catalog = None,
     collections: Collections = None,
     max_cloud_cover: Clouds = None,
+    filter: Filter = None,  # noqa: A002 - the option's name
+    method: Method = None,
+    cloud_buffer: Buffer = None,
+    hole_budget: Budget = None,
     model: Model = None,
     out: Out = Path("outputs"),
     batch: Batch = 4,
@@ -128,18 +158,21 @@ def run(
     """Do everything: search, composite, segment, vectorize, summarize, publish."""
     from pipeline.job import plan_job
 
-    place = _region(region, collections, max_cloud_cover)
+    place = _region(
+        region, collections=tuple(collections or ()) or None, max_cloud_cover=max_cloud_cover,
+        filter=filter, method=method, cloud_buffer=cloud_buffer, hole_budget=hole_budget,
+    )  # fmt: skip
     options: dict[str, Any] = {"batch": batch, "device": device, "refresh": refresh}
     _run(plan_job(place, output=out, period=period, catalog=catalog, model=model, **options))
 
 
-def _region(text: str, collections: list[str] | None, max_cloud_cover: float | None) -> Any:
-    """The region meant, with what the command line says about its scenes."""
+def _region(text: str, **said: Any) -> Any:
+    """The region meant, with what the command line says of it."""
     from pipeline.region import load_region
 
-    said = {"collections": tuple(collections or ()) or None, "max_cloud_cover": max_cloud_cover}
     given = {name: value for name, value in said.items() if value is not None}
-    return load_region(text).model_copy(update=given)
+    place = load_region(text)
+    return type(place).model_validate({**dict(place), **given})
 
 
 @app.command()
@@ -187,7 +220,7 @@ def _run(job: Any) -> None:
 
     console = Console()
     console.print(
-        f"{job.region.name}, {job.period}, scenes from {job.catalog}",
+        f"{job.region.name}, {job.period or 'all dates'}, scenes from {job.catalog}",
         highlight=False,
         markup=False,
         soft_wrap=True,
@@ -216,20 +249,25 @@ def _print_notes(composite: dict[str, Any]) -> None:
     if gap := composite["pixels_without_observation"]:
         share = gap / composite["pixels_in_footprint"]
         typer.echo(f"Note: {share:.2%} of the region has no clear observation and is nodata.")
+    if holes := composite["reads"]["failed"]:
+        assets = ", ".join(sorted({hole["asset"] for hole in holes}))
+        typer.echo(f"Note: {len(holes)} windows could not be read and were left out: {assets}.")
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
 
 
-def _verb(work: Callable[..., dict[str, Any]], **arguments: Any) -> dict[str, Any]:
-    """Call one verb with progress shown."""
+def _verb(
+    work: Callable[..., dict[str, Any]], *, lasting: bool = False, **arguments: Any
+) -> dict[str, Any]:
+    """Call one verb with progress shown; lasting: each line stays, as one of a list does."""
     from rich.console import Console
 
     from pipeline.progress import show_progress
 
     with show_progress(Console()) as progress:
-        return work(**arguments, report=progress.report)
+        return work(**arguments, report=progress.announce if lasting else progress.report)
 
 
 @app.command(context_settings=_NUMBERS)
@@ -239,27 +277,41 @@ def search(
     catalog: Catalog = None,
     collections: Collections = None,
     max_cloud_cover: Clouds = None,
+    filter: Filter = None,  # noqa: A002 - the option's name
+    bands: Annotated[
+        str | None,
+        typer.Option(help="Common names of the bands that scenes must have, with commas."),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The frozen scene list.")] = Path(
         "items.json"
     ),
 ) -> None:
     """Find the scenes of a region and period, and freeze the list."""
+    from pipeline.index import image_catalog
     from pipeline.job import plan_job
+    from pipeline.run import scene_filter
     from pipeline.search import search
 
-    place = _region(region, collections, max_cloud_cover)
+    place = _region(
+        region, collections=tuple(collections or ()) or None, max_cloud_cover=max_cloud_cover,
+        filter=filter,
+    )  # fmt: skip
     job = plan_job(place, output=output, period=period, catalog=catalog)
-    details = _verb(
+    _verb(
         search,
-        catalog=job.catalog,
+        lasting=True,
+        catalog=image_catalog(job.catalog, output.with_suffix(".index.ndjson")),
         footprint=job.region.footprint,
         period=job.period,
         region=job.region.name,
         output=output,
         collections=job.region.collections,
         max_cloud_cover=job.max_cloud_cover,
+        filter=scene_filter(job),
+        bands=_names(bands) if bands else None,
+        resolution=None if job.region.crs else job.region.resolution,
     )
-    typer.echo(f"{details['scenes']} scenes, {len(details['dates'])} dates: {output}")
+    typer.echo(f"scene list: {output}")
 
 
 @app.command(context_settings=_NUMBERS)
@@ -269,27 +321,36 @@ def composite(
     bands: Annotated[
         str, typer.Option(help="Common names of the bands, with commas.")
     ] = "blue,green,red,nir,swir16,swir22",
+    method: Method = None,
+    cloud_buffer: Buffer = None,
+    hole_budget: Budget = None,
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="Reflectance x 10000 per band, and the number of observations."
+            "--output",
+            "-o",
+            help="Reflectance x 10000 (or the colours of photographs), the number of clear observations, their day.",
         ),
     ] = Path("composite.tif"),
 ) -> None:
-    """Make one cloud-free image of the scenes: the median of clear observations."""
-    from landcover.grid import output_grid
+    """Make one cloud-free image of the scenes."""
     from pipeline.composite import composite
-    from pipeline.region import load_region
+    from pipeline.job import DEFAULT_METHOD
+    from pipeline.region_grid import region_grid
 
-    place = load_region(region)
-    _verb(
+    place = _region(region, method=method, cloud_buffer=cloud_buffer, hole_budget=hole_budget)
+    details = _verb(
         composite,
         items=items,
-        grid=output_grid(place.footprint, place.resolution, place.crs),
+        grid=region_grid(place, items),
         footprint=place.footprint,
         bands=_names(bands),
         output=output,
+        method=place.method or DEFAULT_METHOD,
+        cloud_buffer=place.cloud_buffer,
+        hole_budget=place.hole_budget or 0.0,
     )
+    _print_notes(details)
     typer.echo(f"composite: {output}")
 
 
@@ -379,7 +440,10 @@ def publish(
 @app.command()
 def index(
     folder: Annotated[
-        Path, typer.Argument(help="Folder of GeoTIFFs, looked through with its subfolders.")
+        Path,
+        typer.Argument(
+            help="Folder of GeoTIFF, JPEG 2000 or ENVI images, looked through with its subfolders; or one image."
+        ),
     ],
     output: Annotated[
         Path,
@@ -391,6 +455,13 @@ def index(
             help="CSV with the columns path (pattern) and datetime; overrides what files say."
         ),
     ] = None,
+    date: Annotated[
+        str | None,
+        typer.Option(
+            help="Date of the images that do not say theirs, YYYY-MM-DD, or a year.",
+            metavar="DATE",
+        ),
+    ] = None,
     bands: Annotated[
         str | None,
         typer.Option(
@@ -400,9 +471,22 @@ def index(
     collection: Annotated[
         str | None, typer.Option(help="Id of the collection (default: the folder's name).")
     ] = None,
-    skip_bad: Annotated[
+    nodata: Annotated[
+        float | None,
+        typer.Option(help="Stored number that is no data, where the files do not say, e.g. 255."),
+    ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            help="Reflectance is the stored number times this, where the files do not say: 1 for fractions 0 to 1."
+        ),
+    ] = None,
+    strict: Annotated[
         bool,
-        typer.Option(help="Leave out files that cannot be used and list them beside the index."),
+        typer.Option(
+            "--strict",
+            help="Stop at files that cannot be used; else they are left out and listed beside the index.",
+        ),
     ] = False,
 ) -> None:
     """Make a catalogue of your own images, to be used as --catalog."""
@@ -413,9 +497,12 @@ def index(
         folder=folder,
         output=output,
         datetimes=datetimes,
+        date=date,
         collection=collection,
         bands=_names(bands) if bands else None,
-        skip_bad=skip_bad,
+        nodata=nodata,
+        scale=scale,
+        strict=strict,
     )
     for note in details["notes"]:
         typer.echo(note)

@@ -41,8 +41,8 @@ class CogProfile:
     units: Sequence[str] | None = None
 
 
-class RowWriter:
-    """Takes bands x rows x columns blocks from the top of the raster to its bottom."""
+class RasterWriter:
+    """Takes the pixels of a raster: rows from the top to the bottom, or blocks at their place."""
 
     def __init__(self, dataset: DatasetWriter) -> None:
         self._dataset = dataset
@@ -54,11 +54,19 @@ class RowWriter:
         self._dataset.write(block, window=Window(0, self._row, self._dataset.width, rows))
         self._row += rows
 
+    def place(self, block: NDArray[np.generic], at: tuple[slice, slice]) -> None:
+        """Write a block (bands, rows, cols) at its rows and columns."""
+        self._dataset.write(block, window=Window.from_slices(*at))
+
 
 @contextlib.contextmanager
-def open_cog(path: Path, grid: GeoBox, profile: CogProfile) -> Iterator[RowWriter]:
-    """Write a COG at `path`: rows go to a plain tiled file, which becomes the COG at the end.
+def open_cog(
+    path: Path, grid: GeoBox, profile: CogProfile, *, in_order: bool = True
+) -> Iterator[RasterWriter]:
+    """Write a COG at `path`: pixels go to a plain tiled file, which becomes the COG at the end.
 
+    in_order: whether they come from the top to the bottom; blocks in another order cut through
+    the plain file's tiles, which are therefore not compressed, so that each can be rewritten in place.
     Nothing appears at `path` unless the body succeeds. Raises RasterError where the disk fails.
     """
     rows, cols = grid.shape
@@ -68,11 +76,11 @@ def open_cog(path: Path, grid: GeoBox, profile: CogProfile) -> Iterator[RowWrite
             with rasterio.open(
                 plain, "w", driver="GTiff", width=cols, height=rows, count=len(profile.bands),
                 dtype=profile.dtype, crs=str(grid.crs), transform=grid.transform, nodata=0,
-                tiled=True, blockxsize=_BLOCK, blockysize=_BLOCK, compress="zstd", zstd_level=1,
-                interleave="band", BIGTIFF="IF_SAFER",
+                tiled=True, blockxsize=_BLOCK, blockysize=_BLOCK, interleave="band", BIGTIFF="IF_SAFER",
+                **({"compress": "zstd", "zstd_level": 1} if in_order else {}),
             ) as dataset:  # fmt: skip
                 _describe(dataset, profile)
-                yield RowWriter(dataset)
+                yield RasterWriter(dataset)
             rasterio.shutil.copy(
                 plain, partial, driver="COG", blocksize=_BLOCK, compress="zstd", level=1,
                 predictor="no" if profile.colormap else "yes", bigtiff="if_safer",

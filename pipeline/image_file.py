@@ -1,7 +1,7 @@
 """What a raster file says of itself, read and tested before it may become a scene."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,10 @@ DRIVERS = {
 }  # fmt: skip
 """GDAL driver by file name ending: no other may open a file, as a VRT in disguise names any file."""
 
+ENVI = "ENVI"
+"""GDAL driver of raw numbers with a header beside them, whose names have any ending or none."""
+_ENVI_ENDINGS = ("", ".img", ".dat", ".bin", ".raw", ".bsq", ".bil", ".bip", ".envi")
+
 _LARGEST_BLOCK = 512 * 2**20  # bytes that reading one pixel may cost
 _EDGE_POINTS = 21  # straight lines of a projection are curves in longitude and latitude
 _EARTH_RADIUS = (6.3e6, 6.4e6)
@@ -42,9 +46,12 @@ class BandFacts:
     """GDAL's colour interpretation: gray, red, alpha, undefined ..."""
     dtype: str
     nodata: float | None
-    scale: float
+    scale: float | None
+    """None where the file says nothing, or 1 and 0, which is what writers put by default."""
     offset: float
     """Physical value = stored value x scale + offset."""
+    wavelength: float | None
+    """Central wavelength, micrometres, where the file says it."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +80,14 @@ class ImageFile:
 
 
 def read_image(path: Path, *, is_band: bool) -> ImageFile | None:
-    """Read a GeoTIFF's or JPEG 2000's header and test that its pixels can be read.
+    """Read an image's header and test that its pixels can be read: GeoTIFF, JPEG 2000 or ENVI.
 
     is_band: the name says that it is a band of a scene. Returns None for a picture that does not
     claim to be imagery: one band, no band name, no CRS, no geotransform.
     Raises RasterError naming the file where it is damaged, cut short, or not placed on the Earth.
     """
     try:
-        with rasterio.open(path, driver=DRIVERS[path.suffix.lower()]) as dataset:
+        with rasterio.open(path, driver=DRIVERS.get(path.suffix.lower(), ENVI)) as dataset:
             if not is_band and dataset.count == 1 and not _is_placed(dataset):
                 return None
             _check_place(dataset, path)
@@ -89,8 +96,33 @@ def read_image(path: Path, *, is_band: bool) -> ImageFile | None:
     except (RasterioError, OSError, ValueError, IndexError) as error:
         raise RasterError(
             f"{path} cannot be read ({one_line(error.__cause__ or error)}); it is damaged or incomplete: "
-            "fetch it again, or leave it out with --skip-bad."
+            "fetch it again."
         ) from error
+
+
+def envi_images(folder: Path, names: Iterable[str]) -> list[str]:
+    """Names of the files in a folder that are ENVI images by the header beside them.
+
+    names: of the files in the folder. The header of `2000TM` or `2000TM.img` is `2000TM.hdr`, that
+    of `a.img` may also be `a.img.hdr`, in upper or lower case.
+    """
+    by_name = {name.lower(): name for name in names}
+    found = set()
+    for low, name in by_name.items():
+        if low.endswith(".hdr") and _is_envi_header(folder / name):
+            wanted = (low.removesuffix(".hdr") + ending for ending in _ENVI_ENDINGS)
+            found |= {by_name[data] for data in wanted if data in by_name}
+    return sorted(name for name in found if Path(name).suffix.lower() not in DRIVERS)
+
+
+def _is_envi_header(path: Path) -> bool:
+    if not path.is_file():  # a pipe would never answer
+        return False
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4) == b"ENVI"
+    except OSError:
+        return False
 
 
 def outline(crs: CRS, transform: Affine, shape: tuple[int, int]) -> BaseGeometry:
@@ -156,12 +188,12 @@ def _check_place(dataset: DatasetReader, path: Path) -> None:
     if dataset.crs is None:
         raise RasterError(
             f"{path} has no coordinate reference system (CRS), so its place on the Earth is not known; "
-            "write it into the file, as with `gdal_edit.py -a_srs EPSG:32633 FILE`, or use --skip-bad."
+            "write it into the file, as with `gdal_edit.py -a_srs EPSG:32633 FILE`."
         )
     if dataset.transform.is_identity or dataset.transform.determinant == 0:
         raise RasterError(
             f"{path} has a CRS but no usable geotransform, so its place on the Earth is not known; "
-            "write its corner and pixel size into the file, or leave it out with --skip-bad."
+            "write its corner and pixel size into the file."
         )
 
 
@@ -180,13 +212,14 @@ def _check_pixels(dataset: DatasetReader, path: Path) -> None:
         dataset.read(window=Window(col, row, *size))
     if (end := _last_byte(dataset)) > path.stat().st_size:
         raise RasterError(
-            f"{path} is cut short: it has {path.stat().st_size:,} bytes of at least {end:,}; fetch it again, "
-            "or leave it out with --skip-bad."
+            f"{path} is cut short: it has {path.stat().st_size:,} bytes of at least {end:,}; fetch it again."
         )
 
 
 def _last_byte(dataset: DatasetReader) -> int:
-    """Where the furthest block of a GeoTIFF ends, by its own index; 0 for other formats."""
+    """Where the furthest block of a GeoTIFF ends, by its own index; 0 where the format does not say."""
+    if dataset.driver == ENVI:
+        return _envi_bytes(dataset)
     rows, cols = dataset.block_shapes[0]
     down, across = math.ceil(dataset.height / rows), math.ceil(dataset.width / cols)
     end = 0
@@ -196,6 +229,16 @@ def _last_byte(dataset: DatasetReader) -> int:
             size = dataset.get_tag_item(f"BLOCK_SIZE_{block}", "TIFF", bidx=band)
             end = max(end, int(offset or 0) + int(size or 0))
     return end
+
+
+def _envi_bytes(dataset: DatasetReader) -> int:
+    """Bytes that an ENVI header promises; 0 for compressed numbers."""
+    header = dataset.tags(ns=ENVI)
+    if int(header.get("file_compression", 0)):
+        return 0
+    numbers = dataset.height * dataset.width * dataset.count
+    bytes_each = np.dtype(dataset.dtypes[0]).itemsize
+    return int(header.get("header_offset", 0)) + int(numbers * bytes_each)
 
 
 def _facts(dataset: DatasetReader, path: Path) -> ImageFile:
@@ -224,11 +267,22 @@ def _ground_size(dataset: DatasetReader) -> float:
 
 
 def _band(dataset: DatasetReader, index: int) -> BandFacts:
+    scale, offset = dataset.scales[index], dataset.offsets[index]
+    says = math.isfinite(scale) and math.isfinite(offset) and (scale, offset) != (1.0, 0.0)
     return BandFacts(
         description=dataset.descriptions[index],
         colorinterp=dataset.colorinterp[index].name,
         dtype=dataset.dtypes[index],
         nodata=dataset.nodatavals[index],
-        scale=dataset.scales[index],
-        offset=dataset.offsets[index],
+        scale=scale if says else None,
+        offset=offset if says else 0.0,
+        wavelength=_wavelength(dataset, index + 1),
     )
+
+
+def _wavelength(dataset: DatasetReader, band: int) -> float | None:
+    try:
+        length = float(dataset.tags(band, ns="IMAGERY")["CENTRAL_WAVELENGTH_UM"])
+    except (KeyError, ValueError):
+        return None
+    return length if math.isfinite(length) else None

@@ -11,7 +11,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,11 +19,20 @@ import rustac
 from rasterio.errors import NotGeoreferencedWarning
 from shapely.geometry import mapping
 
-from landcover.bands import MASK, SENTINEL2
 from landcover.errors import LandcoverError, RasterError, SettingsError
-from pipeline.acquisition import Acquisition, DatetimeTable, from_name, from_production, from_tags
+from pipeline.acquisition import (
+    Acquisition,
+    DatetimeTable,
+    from_descriptions,
+    from_name,
+    from_production,
+    from_tags,
+    parse,
+)
 from pipeline.artifacts import Report, atomic_path, write_text
-from pipeline.image_file import DRIVERS, BandFacts, ImageFile, read_image
+from pipeline.band_file import SIDE, BandFile, band_file
+from pipeline.band_names import COMMON_NAMES, MASKS, band_names, standard_name
+from pipeline.image_file import DRIVERS, BandFacts, ImageFile, envi_images, read_image
 from pipeline.items import Item
 
 _THREADS = 8
@@ -34,27 +43,20 @@ _EXTENSIONS = [
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
     "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
 ]
-_COMMON_NAMES = (frozenset(SENTINEL2.values()) - {MASK}) | {
-    "pan",
-    "lwir",
-    "lwir11",
-    "lwir12",
-    "rededge",
-    "yellow",
+_MEDIA_TYPES = {
+    "GTiff": "image/tiff; application=geotiff",
+    "JP2OpenJPEG": "image/jp2",
 }
-_SYNONYMS = {
-    "grey": "gray", "near infrared": "nir", "near-infrared": "nir", "swir1": "swir16", "swir2": "swir22",
-}  # fmt: skip
-_KNOWN_NAMES = _COMMON_NAMES | {MASK, "gray", "alpha"}
-_BY_COUNT = {1: ("gray",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "nir")}
-_GENERIC_NAME = re.compile(r"(?:band|layer|b)?[ _]?\d*")  # what software writes by itself
-
-_BAND_FILE = re.compile(
-    r"(?:(?P<prefix>.*)[ _.-])?(?P<band>B(?:0[1-9]|1[0-2]|8A)|SCL)(?:_[126]0m)?", re.IGNORECASE
+_TYPES = {ending: _MEDIA_TYPES[driver] for ending, driver in DRIVERS.items()}
+"""Media type by file name ending; ENVI has none."""
+_UNREAD = {
+    ".vrt": "is a VRT, which can make GDAL open any other file; write out what it shows, as with `gdal_translate -of COG IN OUT.tif`",
+} | dict.fromkeys(
+    (".nc", ".h5", ".hdf", ".he5", ".img", ".ecw", ".sid"),
+    "is of a format that is not read; convert it, as with `gdal_translate -of COG IN OUT.tif`",
 )
-_RESOLUTION_FOLDER = re.compile(r"R[126]0m")
-_LANDSAT_BAND = re.compile(r"(?:L[CEOTM]\d\d_|HLS[._]L30)", re.IGNORECASE)
-_SENTINEL2_NAME = re.compile(r"(?:^|[/_.])(?:S2[A-D]_|T\d\d[A-Z]{3}_)|sentinel-?2", re.IGNORECASE)
+"""Why files of some formats are rejected, by file name ending, where they are not ENVI images."""
+
 _BASELINE_IN_NAME = re.compile(r"_N(\d\d)(\d\d)_")
 _BASELINE_TAGS = ("S2:PROCESSING_BASELINE", "PROCESSING_BASELINE")
 _CLOUD_TAGS = (
@@ -67,16 +69,30 @@ _CLOUD_TAGS = (
 
 @dataclass(frozen=True)
 class _File:
-    """An image file found below the folder, and which band of which scene its name makes it."""
+    """An image file found below the folder."""
 
     name: PurePosixPath
     """Path relative to the folder."""
-    scene: str
-    """Name of the scene it belongs to, relative to the folder."""
-    band: str | None
-    """Common name of its band; None for an image of its own."""
+    part: BandFile | None
+    """Which band of which scene its name makes it; None for an image of its own."""
     image: ImageFile | None = None
     """None until it was read, and for a picture that is no imagery."""
+
+    @property
+    def scene(self) -> str:
+        """Name of its scene, relative to the folder."""
+        return self.part.scene if self.part else str(self.name.with_suffix(""))
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """What the user says of the images where they do not say it themselves."""
+
+    datetimes: DatetimeTable | None
+    date: Acquisition | None
+    bands: Sequence[str] | None
+    nodata: float | None
+    scale: float | None
 
 
 @dataclass
@@ -84,24 +100,42 @@ class _Tally:
     """What happened to the files, for the report."""
 
     skipped: list[str] = field(default_factory=list)
+    """Pictures without a place on the Earth."""
+    sides: list[str] = field(default_factory=list)
+    """Files of a scene that show nothing of the ground."""
     rejected: dict[str, str] = field(default_factory=dict)
     """File name -> why it cannot be used."""
     dated_by: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """Source of the time -> scenes dated by it."""
     guessed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """File name -> band names taken from the number of bands alone."""
+    floats: list[str] = field(default_factory=list)
+    """Files of numbers with fractions whose unit is not said."""
 
     def notes(self, output: Path) -> list[str]:
         """What a person should know of how the index came about."""
-        notes = [f"{name} skipped: a picture without a place on the Earth" for name in self.skipped]
+        notes = []
+        if self.skipped:
+            notes.append(
+                f"{len(self.skipped)} pictures without a place on the Earth skipped ({self.skipped[0]}"
+                f"{', ...' if len(self.skipped) > 1 else ''})"
+            )
         for names, count in Counter(self.guessed.values()).items():
             notes.append(
                 f"{count} files do not name their bands, taken as {', '.join(names)}; "
                 "if that is wrong, name them with --bands"
             )
+        if self.sides:
+            notes.append(f"{len(self.sides)} files passed over: angles, previews and the like")
+        if self.floats:
+            notes.append(
+                f"{len(self.floats)} files hold fractions of unknown unit and cannot be composited: give "
+                "their reflectance as stored number times --scale (1 for 0 to 1)"
+            )
         if self.rejected:
             notes.append(
-                f"{len(self.rejected)} unusable files, listed in {output.name}.rejected.csv"
+                f"{len(self.rejected)} unusable files, listed in {_listing(output).name}; "
+                f"the first: {self.first_reason()}"
             )
         if produced := self.dated_by.get(_PRODUCTION):
             notes.append(
@@ -112,47 +146,74 @@ class _Tally:
         sources = (f"{len(names)} from the {source}" for source, names in self.dated_by.items())
         return [*notes, f"dates: {', '.join(sources)}"]
 
+    def first_reason(self) -> str:
+        """Why the first of the rejected files cannot be used."""
+        return self.rejected[min(self.rejected)]
+
 
 def index_folder(
     folder: Path,
     output: Path,
     *,
     datetimes: Path | None = None,
+    date: str | None = None,
     collection: str | None = None,
     bands: Sequence[str] | None = None,
-    skip_bad: bool = False,
+    nodata: float | None = None,
+    scale: float | None = None,
+    strict: bool = False,
     report: Report = print,
 ) -> dict[str, Any]:
-    """Write STAC items of the GeoTIFF and JPEG 2000 images below a folder to `output`.
+    """Write STAC items of the GeoTIFF, JPEG 2000 and ENVI images below a folder (or of one) to `output`.
 
-    A file that holds one Sentinel-2 band by its name (`*_B02.tif`, `*_SCL_20m.jp2`) joins its
-    neighbours of the same name in one item with an asset per band; any other image is an item.
-    output: .parquet (stac-geoparquet) or .ndjson. datetimes: CSV table path,datetime that goes
-    before metadata and names. collection: id of the collection, default the folder's name. bands:
-    names of the bands of the multi-band images, where the files do not say. skip_bad: index the
-    rest and list unusable files in `<output>.rejected.csv`. Hrefs are relative where the images lie
-    below the output's folder.
+    A file that holds one band by its name (Sentinel-2, Landsat Collection 2 Level-2, HLS; see
+    band_file) joins its neighbours of the same scene in one item with an asset per band; any other
+    image is an item. output: .parquet (stac-geoparquet) or .ndjson. Hrefs are relative where the
+    images lie below the output's folder. collection: its id, default the folder's name.
+    What files do not say themselves can be declared: date, of all; datetimes, a CSV table path,datetime
+    (this one goes before metadata and names); bands, the names of multi-band images' bands; nodata, the stored
+    number that is no data; scale, by which stored numbers become reflectance (1 for fractions 0..1).
+    Unusable files are left out and listed with their reasons in `<output>.rejected.csv`; with strict
+    the first is an error.
     Returns {items, files, skipped, rejected, dates, dated_by, notes}; notes are sentences to be shown.
-    Raises RasterError for an unusable file, or where there is no usable one, and SettingsError for
-    an unusable table or output name; then nothing is written.
+    Raises RasterError where no file is usable (or, if strict, one is not), and SettingsError for an
+    unusable table, number or output name; then nothing is written.
     """
     _check_output(output)
-    if not folder.is_dir():
+    _check_numbers(nodata, scale)
+    _check_names(bands or ())
+    if not folder.exists():
         raise SettingsError(
             f"The folder {folder} does not exist; give the folder that holds the images."
         )
+    folder, only = (folder, None) if folder.is_dir() else (folder.parent, folder.name)
     table = DatetimeTable.read(datetimes) if datetimes else None
-    files = sorted(_find(folder), key=lambda file: file.name)
+    declared = _Declared(table, _read_date(date), bands, nodata, scale)
+    tally = _Tally()
+    found = (
+        _classify(folder, PurePosixPath(only), tally, is_envi=False)
+        if only
+        else _find(folder, tally)
+    )
+    files = sorted(found, key=lambda file: file.name)
     if table:
         table.check_used(file.name for file in files)
-    tally = _Tally()
     usable = _read_all(folder, files, tally, report)
-    name = collection or _slug(folder.absolute().name) or "imagery"
-    items = _items(usable, name, output, table, bands, tally)
-    _judge(folder, items, tally, skip_bad=skip_bad)
+    items = _items(usable, output, declared, tally)
+    _name_items(items, collection or _slug(folder.absolute().name) or "imagery")
+    items.sort(key=lambda item: str(item["id"]))
+    _judge(folder, items, tally, strict=strict)
     _write(output, items)
     _write_rejected(output, tally)
     return _details(files, items, tally, output)
+
+
+def image_catalog(catalog: str, output: Path) -> str:
+    """A catalogue's location; where it is an image, that of a new index of it, written to `output`."""
+    if "://" in catalog or Path(catalog).suffix.lower() not in DRIVERS:
+        return catalog
+    index_folder(Path(catalog), output, strict=True, report=lambda _: None)
+    return str(output)
 
 
 # --- finding and reading --------------------------------------------------------------------------
@@ -163,23 +224,62 @@ def _check_output(output: Path) -> None:
         raise SettingsError(f"The index {output} must end in .parquet or .ndjson.")
 
 
-def _find(folder: Path) -> Iterator[_File]:
+def _check_numbers(nodata: float | None, scale: float | None) -> None:
+    if nodata is not None and not math.isfinite(nodata):
+        raise SettingsError(f"The nodata value is {nodata}; give a number (NaN is always nodata).")
+    if scale is not None and not (math.isfinite(scale) and scale > 0):
+        raise SettingsError(f"The scale is {scale}; give a number above 0, like 0.0001.")
+
+
+def _check_names(names: Sequence[str]) -> None:
+    known = [standard_name(name) for name in names]
+    if odd := [n for n in known if not n or not n.isprintable() or known.count(n) > 1]:
+        raise SettingsError(
+            f"The band name {odd[0]!r} in --bands is empty, unprintable or there twice; name each band."
+        )
+
+
+def _read_date(text: str | None) -> Acquisition | None:
+    try:
+        return None if text is None else parse(text)
+    except ValueError as error:
+        raise SettingsError(
+            f"The date '{text}' is not understood; write it like 2017-10-14, or 2017 for a year."
+        ) from error
+
+
+def _find(folder: Path, tally: _Tally) -> Iterator[_File]:
     """Image files below a folder, hidden ones and links to folders apart."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            path = Path(place, name)
-            if path.suffix.lower() in DRIVERS and not name.startswith(".") and path.is_file():
-                yield _classify(PurePosixPath(path.relative_to(folder).as_posix()))
+    for place, folders, found in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        names = [n for n in found if not n.startswith(".") and Path(place, n).is_file()]
+        raw = set(envi_images(Path(place), names))
+        for name in sorted(names):
+            path = PurePosixPath(Path(place, name).relative_to(folder).as_posix())
+            if name in raw or path.suffix.lower() in DRIVERS.keys() | _UNREAD.keys():
+                yield from _classify(folder, path, tally, is_envi=name in raw)
 
 
-def _classify(name: PurePosixPath) -> _File:
-    match = _BAND_FILE.fullmatch(name.stem)
-    if not match or _LANDSAT_BAND.search(name.stem):
-        return _File(name, str(name.with_suffix("")), None)
-    place = name.parent.parent if _RESOLUTION_FOLDER.fullmatch(name.parent.name) else name.parent
-    prefix = (match["prefix"] or "").rstrip(" _.,-")
-    return _File(name, str(place / prefix), SENTINEL2[match["band"].upper()])
+def _classify(
+    folder: Path, name: PurePosixPath, tally: _Tally, *, is_envi: bool
+) -> Iterator[_File]:
+    """The file with its place in a scene; none where its name tells that it cannot be used."""
+    if not str(name).isprintable():
+        reason = f"{str(folder / name)!r} has unprintable characters in its name; rename it."
+        tally.rejected[str(name)] = reason
+        return
+    if not is_envi and (unread := _UNREAD.get(name.suffix.lower())):
+        tally.rejected[str(name)] = f"{folder / name} {unread}."
+        return
+    try:
+        part = band_file(name)
+    except ValueError as error:
+        tally.rejected[str(name)] = f"{folder / name} {error}."
+        return
+    if part and part.band == SIDE:
+        tally.sides.append(str(name))
+    else:
+        yield _File(name, part)
 
 
 def _read_all(folder: Path, files: Sequence[_File], tally: _Tally, report: Report) -> list[_File]:
@@ -210,54 +310,41 @@ def _read_all(folder: Path, files: Sequence[_File], tally: _Tally, report: Repor
 
 def _read(folder: Path, file: _File) -> _File:
     path = folder / file.name
-    if not str(file.name).isprintable():
-        raise RasterError(f"{str(path)!r} has unprintable characters in its name; rename it.")
-    if (
-        file.band is None
-        and _LANDSAT_BAND.search(file.name.stem)
-        and _BAND_FILE.fullmatch(file.name.stem)
-    ):
+    image = read_image(path, is_band=file.part is not None)
+    if image and file.part and len(image.bands) > 1:
         raise RasterError(
-            f"{path} is one band of a Landsat scene, which cannot be grouped by name; stack the scene's "
-            "bands into one GeoTIFF with band descriptions, or leave it out with --skip-bad."
+            f"{path} is named as one band ('{file.part.band}') but holds {len(image.bands)}; rename it."
         )
-    image = read_image(path, is_band=file.band is not None)
-    if image and file.band and len(image.bands) > 1:
-        raise RasterError(
-            f"{path} is named as one band ('{file.band}') but holds {len(image.bands)}; rename it."
-        )
-    return _File(file.name, file.scene, file.band, image)
+    return replace(file, image=image)
 
 
 # --- making items ---------------------------------------------------------------------------------
 
 
-def _items(
-    files: Iterable[_File], collection: str, output: Path, table: DatetimeTable | None,
-    bands: Sequence[str] | None, tally: _Tally,
-) -> list[Item]:  # fmt: skip
-    """One item per scene, sorted by id; a file that makes no item is put with the rejected."""
+def _items(files: Iterable[_File], output: Path, declared: _Declared, tally: _Tally) -> list[Item]:
+    """One item per scene; a file that makes no item is put with the rejected."""
     scenes: defaultdict[tuple[str, bool], list[_File]] = defaultdict(list)
     for file in files:  # a file of its own never joins a scene of bands, whatever its name
-        scenes[file.scene if file.band else str(file.name), file.band is not None].append(file)
+        scenes[file.scene if file.part else str(file.name), file.part is not None].append(file)
     items = []
     for members in scenes.values():
         try:
-            when = _date(members, table, tally)
-            items.append(_item(members, when, output, bands, tally))
+            when = _date(members, declared, tally)
+            items.append(_item(members, when, output, declared, tally))
         except RasterError as error:
             tally.rejected |= {str(file.name): str(error) for file in members}
-    _name_items(items, collection)
-    return sorted(items, key=lambda item: str(item["id"]))
+    return items
 
 
-def _date(members: Sequence[_File], table: DatetimeTable | None, tally: _Tally) -> Acquisition:
-    """Time of a scene: the table's, else the metadata's, else the name's, else of its production."""
+def _date(members: Sequence[_File], declared: _Declared, tally: _Tally) -> Acquisition:
+    """Time of a scene: the table's, else the metadata's, the name's, of its production, or as declared."""
+    table = declared.datetimes
     found: dict[str, list[Acquisition]] = {
         "table": [when for f in members if table and (when := table.find(f.name))],
-        "metadata": [when for f in members if f.image and (when := from_tags(f.image.tags))],
+        "metadata": [when for f in members if (when := _metadata_date(_image(f)))],
         "name": [when for f in members[:1] if (when := from_name(f.name))],
         _PRODUCTION: [when for f in members[:1] if (when := from_production(f.name))],
+        "option": [declared.date] if declared.date else [],
     }
     for source, moments in found.items():
         if source == "table" and len(set(moments)) > 1:
@@ -268,33 +355,36 @@ def _date(members: Sequence[_File], table: DatetimeTable | None, tally: _Tally) 
             tally.dated_by[source].append(members[0].scene)
             return min(moments, key=lambda moment: moment.start)
     raise RasterError(
-        f"{members[0].name} has no date in its metadata nor its name; give one in a table with the columns "
-        "path,datetime (--datetimes TABLE.csv), or leave it out with --skip-bad."
+        f"{members[0].name} has no date in its metadata nor its name; give it with --date, or those of "
+        "several in a table with the columns path,datetime (--datetimes TABLE.csv)."
     )
 
 
+def _metadata_date(image: ImageFile) -> Acquisition | None:
+    return from_tags(image.tags) or from_descriptions(band.description for band in image.bands)
+
+
 def _item(
-    members: Sequence[_File],
-    when: Acquisition,
-    output: Path,
-    bands: Sequence[str] | None,
-    tally: _Tally,
+    members: Sequence[_File], when: Acquisition, output: Path, declared: _Declared, tally: _Tally
 ) -> Item:
-    if members[0].band is None:
+    if members[0].part is None:
         finest = members[0]
-        assets = {"image": _asset(finest, _named(finest, bands, tally), output)}
+        names = _named(finest, declared.bands, tally)
+        assets = {"image": _asset(finest, names, output, declared, tally)}
     else:
         by_size = sorted(members, key=lambda f: (_image(f).gsd, f.name))
         finest, assets = by_size[0], {}
         for file in by_size:  # of a band in several resolutions the finest counts
-            assets.setdefault(str(file.band), _asset(file, [str(file.band)], output))
+            if file.part and file.part.band not in assets:
+                band = file.part.band
+                assets[band] = _asset(file, [band], output, declared, tally)
         assets = dict(sorted(assets.items()))
     image = _image(finest)
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
         "stac_extensions": list(_EXTENSIONS),
-        "id": finest.scene,
+        "id": (finest.part and finest.part.product_id) or finest.scene,
         "collection": None,
         "geometry": json.loads(json.dumps(mapping(image.footprint))),
         "bbox": _bbox(image),
@@ -305,15 +395,13 @@ def _item(
 
 
 def _scene_facts(members: Sequence[_File]) -> dict[str, Any]:
-    """Facts of the whole scene that tags or names give: baseline, cloud cover, constellation."""
-    facts: dict[str, Any] = {}
+    """Facts of the whole scene that tags or names give: satellite, baseline, cloud cover."""
+    first = members[0]
+    facts: dict[str, Any] = dict(first.part.properties) if first.part else {}
     tags = {k.upper(): v for file in members for k, v in _image(file).tags.items()}
-    name = str(members[0].name)
-    if members[0].band and _SENTINEL2_NAME.search(name):
-        facts["constellation"] = "sentinel-2"
     if baseline := _first(tags, _BASELINE_TAGS, r"\d\d\.\d\d"):
         facts["s2:processing_baseline"] = baseline
-    elif match := _BASELINE_IN_NAME.search(name):
+    elif match := _BASELINE_IN_NAME.search(str(first.name)):
         facts["s2:processing_baseline"] = ".".join(match.groups())
     if cover := _first(tags, _CLOUD_TAGS, r"\d+(?:\.\d+)?"):
         facts["eo:cloud_cover"] = float(cover)
@@ -342,21 +430,28 @@ def _bbox(image: ImageFile) -> list[float]:
     return [west, south, east, north]
 
 
-def _asset(file: _File, names: Sequence[str], output: Path) -> dict[str, Any]:
+def _asset(
+    file: _File, names: Sequence[str], output: Path, declared: _Declared, tally: _Tally
+) -> dict[str, Any]:
     image = _image(file)
     code = image.crs_code
+    bands = [
+        _band(_completed(facts, name, file.part, declared), name)
+        for facts, name in zip(image.bands, names, strict=True)
+    ]
+    if any(b["data_type"].startswith("float") and "raster:scale" not in b for b in bands):
+        tally.floats.append(str(file.name))
+    kind = _TYPES.get(image.path.suffix.lower())
     return {
         "href": _href(image.path, output),
-        "type": "image/jp2"
-        if image.path.suffix.lower() == ".jp2"
-        else "image/tiff; application=geotiff",
+        **({"type": kind} if kind else {}),
         "roles": ["data"],
         **({"proj:code": code} if code else {"proj:wkt2": image.crs.to_wkt(version="WKT2_2019")}),
         "proj:shape": list(image.shape),
         "proj:transform": [float(value) for value in image.transform[:6]],
         "gsd": image.gsd,
         "file:size": image.size,
-        "bands": [_band(facts, name) for facts, name in zip(image.bands, names, strict=True)],
+        "bands": bands,
     }
 
 
@@ -366,13 +461,28 @@ def _href(path: Path, output: Path) -> str:
     return f"./{path.relative_to(base).as_posix()}" if path.is_relative_to(base) else str(path)
 
 
+def _completed(
+    facts: BandFacts, name: str, part: BandFile | None, declared: _Declared
+) -> BandFacts:
+    """Facts of a band with what the product or the user says where the file says nothing."""
+    if name in MASKS or name == "alpha":
+        return facts
+    if facts.nodata is None:
+        facts = replace(facts, nodata=declared.nodata)
+    if facts.scale is None and part and part.scaling:
+        facts = replace(facts, scale=part.scaling[0], offset=part.scaling[1])
+    if facts.scale is None and declared.scale:
+        facts = replace(facts, scale=declared.scale)
+    return facts
+
+
 def _band(facts: BandFacts, name: str) -> dict[str, Any]:
     band: dict[str, Any] = {"name": name, "data_type": facts.dtype}
-    if name in _COMMON_NAMES:
+    if name in COMMON_NAMES:
         band["eo:common_name"] = name
     if facts.nodata is not None and math.isfinite(facts.nodata):  # NaN needs no telling
         band["nodata"] = facts.nodata
-    if (facts.scale, facts.offset) != (1.0, 0.0):
+    if facts.scale is not None:
         band |= {"raster:scale": facts.scale, "raster:offset": facts.offset}
     return band
 
@@ -381,52 +491,18 @@ def _band(facts: BandFacts, name: str) -> dict[str, Any]:
 
 
 def _named(file: _File, given: Sequence[str] | None, tally: _Tally) -> list[str]:
-    """Names of an image's bands: as given, as described, by colour, or by their number."""
-    image = _image(file)
-    count = len(image.bands)
-    if given:
-        if len(given) != count:
-            raise RasterError(
-                f"{file.name} has {count} bands, not the {len(given)} named by --bands; index it apart."
-            )
-        return [_standard(name) for name in given]
-    described = [_standard(band.description or "") for band in image.bands]
-    colors = [band.colorinterp for band in image.bands]
-    if _KNOWN_NAMES & set(described):
-        return _distinct(described)
-    if {"red", "green", "blue"} <= set(colors):
-        return _by_color(file, colors, tally)
-    if all(_GENERIC_NAME.fullmatch(name) for name in described):
-        alpha = ("alpha",) if count > 1 and colors[-1] == "alpha" else ()
-        names = (*_BY_COUNT.get(count - len(alpha), ()), *alpha)
-        if len(names) == count:
-            if count > 1:
-                tally.guessed[str(file.name)] = names
-            return list(names)
-    return _distinct(described)
-
-
-def _standard(text: str) -> str:
-    name = text.strip().lower()
-    return SENTINEL2.get(name.upper()) or _SYNONYMS.get(name, name)
-
-
-def _by_color(file: _File, colors: Sequence[str], tally: _Tally) -> list[str]:
-    """Bands that GDAL marks red, green, blue; a single one without a mark is near infrared."""
-    if colors.count("undefined") == 1:
-        colors = ["nir" if color == "undefined" else color for color in colors]
-        tally.guessed[str(file.name)] = tuple(colors)
-    return _distinct(colors)
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Usable names, none twice: what cannot be used becomes band_N."""
-    counts = Counter(names)
-    good = (name and name.isprintable() and name != "undefined" for name in names)
-    return [
-        name if fine and counts[name] == 1 else f"band_{number}"
-        for number, (name, fine) in enumerate(zip(names, good, strict=True), start=1)
-    ]
+    """Names of an image's bands: as given, else as the file has it."""
+    facts = _image(file).bands
+    if given is None:
+        names, guessed = band_names(facts)
+        if guessed:
+            tally.guessed[str(file.name)] = tuple(names)
+        return names
+    if len(given) != len(facts):
+        raise RasterError(
+            f"{file.name} has {len(facts)} bands, not the {len(given)} named by --bands; index it apart."
+        )
+    return [standard_name(name) for name in given]
 
 
 def _name_items(items: Sequence[Item], collection: str) -> None:
@@ -448,17 +524,17 @@ def _slug(text: str) -> str:
 # --- the outcome ----------------------------------------------------------------------------------
 
 
-def _judge(folder: Path, items: Sequence[Item], tally: _Tally, *, skip_bad: bool) -> None:
-    """Raise where a file cannot be used (unless told to skip it), or none can."""
-    if tally.rejected and (not skip_bad or not items):
+def _judge(folder: Path, items: Sequence[Item], tally: _Tally, *, strict: bool) -> None:
+    """Raise where no file can be used, or, if strict, one cannot."""
+    if tally.rejected and (strict or not items):
         more = len(tally.rejected) - 1
-        first = tally.rejected[min(tally.rejected)]
+        first = tally.first_reason()
         raise RasterError(f"{first} ({more} more files cannot be used.)" if more else first)
     if not items:
         kinds = " ".join(sorted(DRIVERS))
         raise RasterError(
-            f"The folder {folder} holds no georeferenced image ({kinds}); {len(tally.skipped)} pictures without "
-            "a place on the Earth were passed over."
+            f"The folder {folder} holds no georeferenced image ({kinds}, or ENVI with its .hdr); "
+            f"{len(tally.skipped)} pictures without a place on the Earth were passed over."
         )
 
 
@@ -470,8 +546,12 @@ def _write(output: Path, items: Sequence[Item]) -> None:
         rustac.write_sync(str(partial), list(items))
 
 
+def _listing(output: Path) -> Path:
+    return output.with_name(output.name + ".rejected.csv")
+
+
 def _write_rejected(output: Path, tally: _Tally) -> None:
-    listing = output.with_name(output.name + ".rejected.csv")
+    listing = _listing(output)
     if not tally.rejected:
         listing.unlink(missing_ok=True)  # a list of an earlier index
         return

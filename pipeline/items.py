@@ -16,9 +16,10 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import rustac
 from shapely.errors import ShapelyError
-from shapely.geometry import shape
+from shapely.geometry import mapping, shape
 
-from landcover.errors import CatalogError
+from landcover.antimeridian import lonlat_bounds, split_at_antimeridian
+from landcover.errors import CatalogError, RegionError
 
 Item = dict[str, Any]
 """A STAC item as its JSON object, asset hrefs absolute."""
@@ -66,8 +67,9 @@ def checked_name(text: Any, source: str) -> str:
 def checked_item(value: Any, source: str, number: int, place: Place) -> Item:
     """A copy of an item with absolute hrefs, or CatalogError naming it.
 
-    Always has `links`, a `bbox` of four numbers where it has a geometry or a bbox, and a cloud cover
-    that is a number (text that reads as one is converted) or not known.
+    Always has `links`, a `bbox` of four numbers where it has a geometry or a bbox, a geometry within
+    -180 to 180 degrees that is split at the antimeridian, and a cloud cover that is a number (text
+    that reads as one is converted) or not known.
     place: makes an href absolute, given the item's own address; raises ValueError to refuse it.
     """
     label = f"scene {number}"
@@ -83,17 +85,28 @@ def checked_item(value: Any, source: str, number: int, place: Place) -> Item:
         item["links"] = list(item.get("links") or ())
         item["assets"] = _placed(item["assets"], urljoin(source, _own_address(item)), place)
         if item["geometry"] is not None:
-            footprint = shape(item["geometry"])
-            item["bbox"] = item.get("bbox") or footprint.bounds
+            _place_footprint(item)
         if item.get("bbox"):
             item["bbox"] = _flat_bbox(item["bbox"])
     except KeyError as error:
         raise CatalogError(f"In the catalogue {source}, {label} lacks {error}.") from error
-    except (ValueError, TypeError, AttributeError, OverflowError, ShapelyError) as error:
+    except (
+        ValueError, TypeError, AttributeError, OverflowError, ShapelyError, RegionError
+    ) as error:  # fmt: skip
         raise CatalogError(
             f"In the catalogue {source}, {label} cannot be used: {one_line(error)}."
         ) from error
     return item
+
+
+def _place_footprint(item: Item) -> None:
+    """Split the geometry at the antimeridian where it is not; see that there is a bbox."""
+    footprint = shape(item["geometry"])
+    placed = split_at_antimeridian(footprint)
+    if placed is not footprint:
+        item["geometry"] = json.loads(json.dumps(mapping(placed)))
+        item["bbox"] = None
+    item["bbox"] = item.get("bbox") or lonlat_bounds(placed)
 
 
 def _check_clouds(properties: Item) -> None:
@@ -123,6 +136,8 @@ def _is_number(value: Any) -> bool:
 def _placed(assets: Any, address: str, place: Place) -> dict[str, Any]:
     placed: dict[str, Any] = {}
     for key, asset in assets.items():
+        if isinstance(asset, Mapping) and "href" not in asset:
+            continue  # a file that the scene lacks: some catalogues list it all the same
         if not key.isprintable():
             raise ValueError(f"it has an asset named {key[:40]!r}")
         try:
@@ -186,7 +201,7 @@ def read_index(path: Path) -> list[Any]:
     """Items of an index file as they stand; raises CatalogError where it cannot be read."""
     try:
         value = READERS[path.suffix.lower()](path)
-    except (OSError, ValueError, rustac.RustacError) as error:
+    except (OSError, ValueError, RecursionError, rustac.RustacError) as error:
         raise CatalogError(
             f"The index {path} cannot be read: {one_line(error)}; make it again with `landcover index`."
         ) from error
@@ -196,6 +211,19 @@ def read_index(path: Path) -> list[Any]:
             f"The index {path} is not a FeatureCollection of STAC items (a static catalogue cannot be "
             "searched); make an index of the images with `landcover index`."
         )
+    return features
+
+
+def frozen_scenes(path: Path) -> list[Item]:
+    """Items of a scene list as `landcover search` froze it, one at least; CatalogError otherwise."""
+    try:
+        features: list[Item] = json.loads(path.read_text(encoding="utf-8"))["features"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CatalogError(
+            f"{path} is not a list of scenes ({error!r}); make it by landcover search."
+        ) from error
+    if not features:
+        raise CatalogError(f"{path} holds no scene; search a longer period or another catalogue.")
     return features
 
 

@@ -15,7 +15,10 @@ DEFAULT_MODEL = Path(__file__).parent / "weights" / "demo.safetensors"
 """The shipped demo weights, trained on simulated scenes only."""
 DEFAULT_CLOUD_COVER = 60.0
 """Scenes cloudier than this are left out unless the region says otherwise, percent."""
-
+ALL_DATES = "all-dates"
+"""Folder of a map of all dates that there are."""
+DEFAULT_METHOD = "median"
+"""How one image is made of many unless the region says otherwise."""
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -26,9 +29,10 @@ class Job(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     region: Region
-    period: Period
+    period: Period | None
+    """None for all scenes of a local index."""
     catalog: str
-    """STAC API address, or a local index (.parquet, .ndjson)."""
+    """STAC API address, a provider's name, a local index (.parquet, .ndjson), or one image."""
     model: Path
     """Checkpoint, .safetensors."""
     output: Path
@@ -45,7 +49,7 @@ class Job(BaseModel):
     @property
     def folder(self) -> Path:
         """Where the artefacts go."""
-        return self.output / self.region.name / self.period.folder
+        return self.output / self.region.name / (self.period.folder if self.period else ALL_DATES)
 
     @property
     def max_cloud_cover(self) -> float:
@@ -53,13 +57,27 @@ class Job(BaseModel):
         chosen = self.region.max_cloud_cover
         return DEFAULT_CLOUD_COVER if chosen is None else chosen
 
+    @property
+    def method(self) -> str:
+        """How one image is made of many."""
+        return self.region.method or DEFAULT_METHOD
+
+    @property
+    def hole_budget(self) -> float:
+        """Percent of the window reads that may fail."""
+        return self.region.hole_budget or 0.0
+
     def settings(self) -> dict[str, Any]:
         """The settings that decide the map, as JSON values for `run.json`."""
         return {
-            "period": str(self.period),
+            "period": str(self.period) if self.period else None,
             "catalog": self.catalog,
             "collections": self.region.collections,
             "max_cloud_cover_percent": self.max_cloud_cover,
+            "filter": self.region.filter,
+            "method": self.method,
+            "cloud_buffer_m": self.region.cloud_buffer,
+            "hole_budget_percent": self.hole_budget,
             "model": str(self.model),
             "crs": self.region.crs,
             "resolution": self.region.resolution,
@@ -89,12 +107,18 @@ def plan_job(
     today = today or datetime.now(UTC).date()
     return Job(
         region=region,
-        period=Period.parse(period) if period else region.period or last_summer(region, today),
+        period=Period.parse(period) if period else _period(region, today),
         catalog=catalog or region.catalog or EARTH_SEARCH,
         model=chosen,
         output=output,
         **options,
     )
+
+
+def _period(region: Region, today: date) -> Period | None:
+    """The region's; all dates of images that are the region themselves; else the last summer."""
+    its_own = region.catalog and Path(region.catalog).resolve() == Path(region.source)
+    return region.period or (None if its_own else last_summer(region, today))
 
 
 def last_summer(region: Region, today: date) -> Period:

@@ -64,7 +64,7 @@ def _picture_bands(dataset: DatasetReader) -> tuple[str, ...]:
     names = tuple(name or "" for name in dataset.descriptions)
     if {"red", "green", "blue"} <= set(names):
         return ("red", "green", "blue")
-    measured = tuple(name for name in names if name != "observations")
+    measured = tuple(name for name in names if name not in {"observations", "day"})
     return measured[:3] if len(measured) >= 3 else measured[:1] * 3
 
 

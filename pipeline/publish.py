@@ -1,5 +1,6 @@
 """Publish a run: a STAC item that describes its files, and a report to read."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,12 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from shapely.geometry import mapping, shape
 
+from landcover.antimeridian import lonlat_bounds
+from landcover.area import pixel_areas
 from landcover.bands import MASK, SENTINEL2
 from landcover.errors import RegionError, SettingsError
 from landcover.legend import NODATA, Legend
+from landcover.outline import grid_outline
 from landcover.period import Period
 from pipeline.artifacts import file_hash, write_json
 from pipeline.cog import open_raster, raster_grid, read_legend
@@ -53,7 +57,7 @@ def publish(*, folder: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     with open_raster(folder / "classes.tif") as dataset:
         grid, legend = raster_grid(dataset), read_legend(dataset)
     given = run["region"].get("footprint")
-    outline = _footprint(given) if given else _extent(grid)
+    outline = _footprint(given) if given else grid_outline(grid)
     counts = count_pixels(folder=folder, footprint=outline if given else None)
     details = write_report(folder=folder, run=run, counts=counts)
     item = _item(run, outline, grid)
@@ -71,13 +75,6 @@ def _required(run: Mapping[str, Any]) -> Mapping[str, Any]:
             "(run.json: region.name, period)."
         )
     return run
-
-
-def _extent(grid: GeoBox) -> shapely.Geometry:
-    """Outline of a raster in degrees, to 1 cm, with eight steps along its longer side."""
-    box = grid.extent.boundingbox
-    outline = grid.extent.to_crs("EPSG:4326", resolution=max(box.span_x, box.span_y) / 8)
-    return shapely.orient_polygons(shapely.set_precision(outline.geom, 1e-7))
 
 
 def _footprint(geometry: Mapping[str, Any]) -> shapely.Geometry:
@@ -107,7 +104,7 @@ def _item(run: Mapping[str, Any], outline: shapely.Geometry, grid: GeoBox) -> py
     return pystac.Item(
         id=_item_id(run["region"]["name"], run["period"]),
         geometry=mapping(outline),
-        bbox=list(outline.bounds),
+        bbox=list(lonlat_bounds(outline)),
         datetime=None,
         start_datetime=first.replace(microsecond=0),
         end_datetime=last.replace(microsecond=0),
@@ -145,7 +142,8 @@ def _projection(grid: GeoBox) -> dict[str, Any]:
 
 def _processing(run: Mapping[str, Any]) -> dict[str, Any]:
     model, scenes = run.get("model") or {}, run.get("items") or ()
-    lineage = f"Median composite of {len(scenes)} scenes"
+    method = plain((run.get("settings") or {}).get("method") or "median", 40)
+    lineage = f"{method.capitalize()} composite of {len(scenes)} scenes"
     if model.get("path"):
         lineage += f", segmented by the model {plain(Path(str(model['path'])).name)}"
     if model.get("sha256"):
@@ -191,7 +189,7 @@ _FILES = (
 def _assets(
     folder: Path, grid: GeoBox, legend: Legend, counts: PixelCounts
 ) -> Iterator[tuple[str, pystac.Asset]]:
-    size = abs(grid.resolution.x)
+    size = _metres(grid)
     facts = {
         "classes": _class_facts(legend, counts.classes),
         "confidence": {"bands": [_confidence_band(counts.confidence)]},
@@ -217,6 +215,16 @@ def _assets(
                 extra_fields=extra,
             ),
         )
+
+
+def _metres(grid: GeoBox) -> float:
+    """Side of a pixel in metres; in degrees that of a square as large as the middle pixel."""
+    crs = CRS(grid.crs)
+    if not crs.geographic:
+        side = math.sqrt(abs(grid.affine.determinant))
+        return float(side * crs.proj.axis_info[0].unit_conversion_factor)
+    middle = grid[grid.shape[0] // 2 :, grid.shape[1] // 2 :][:1, :1]
+    return round(math.sqrt(float(pixel_areas(middle)[0, 0])), 4)
 
 
 def _class_facts(legend: Legend, pixels: NDArray[np.int64]) -> dict[str, Any]:
@@ -287,6 +295,8 @@ def _composite_bands(folder: Path) -> list[dict[str, Any]]:
         band = {"name": plain(description or f"band-{number}"), "data_type": kind, "nodata": NODATA}
         if description == "observations":
             band |= {"description": "Number of clear observations", "unit": "1"}
+        elif description == "day":
+            band |= {"description": "Day of the observation, counted from 1970-01-01", "unit": "d"}
         else:
             band |= {"raster:scale": scale, "raster:offset": offset}
         if description in _COMMON_NAMES:

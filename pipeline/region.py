@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )  # fmt: skip
 from pyproj import CRS
@@ -24,14 +25,19 @@ from pyproj.exceptions import CRSError
 from shapely.geometry import box, mapping, shape
 from shapely.geometry.base import BaseGeometry
 
-from landcover.errors import LandcoverError, RegionError
+from landcover.antimeridian import split_at_antimeridian
+from landcover.compositing import METHODS
+from landcover.errors import CatalogError, LandcoverError, RegionError
 from landcover.period import Period
+from pipeline.image_file import DRIVERS, read_image
+from pipeline.items import read_index
 
 REGIONS = Path("regions")
 """Folder in which `landcover run NAME` looks for NAME.yml."""
 
 _LONGEST_NAME = 100
 _WIDEST = 180
+_INDEXES = frozenset({".parquet", ".geoparquet", ".ndjson"})
 _STEP = 0.01  # of the longer side, between points: what is left of a side's bend is 1/10,000 of it
 _BBOX = re.compile(r"\s*[-+\d.eE]+(\s*,\s*[-+\d.eE]+){3}\s*")
 
@@ -63,16 +69,37 @@ class Region(BaseModel):
     model: Path | None = None
     """Checkpoint, .safetensors."""
     crs: str | None = None
-    """CRS of the output; the UTM zone of the footprint when left out."""
-    resolution: float = Field(default=10.0, gt=0)
-    """Pixel size of the output in units of its CRS, metres for UTM."""
+    """CRS of the output; chosen by the place and the images when left out."""
+    resolution: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Pixel size of the output in units of its CRS, metres for UTM; that of the images when left out."""
+    filter: dict[str, Any] | str | None = None
+    """CQL2 expression, JSON or text, that scenes must fulfil."""
+    method: str | None = None
+    """How one image is made of many: one of `landcover.compositing.METHODS`."""
+    cloud_buffer: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Metres around clouds and shadows that are left out too."""
+    hole_budget: float | None = Field(default=None, ge=0, le=100)
+    """Share of the reads that may fail before the run does, percent."""
+
+    @field_validator("method")
+    @classmethod
+    def _check_method(cls, value: str | None) -> str | None:
+        if value is not None and value not in METHODS:
+            raise RegionError(f"The method '{value}' is not one of {', '.join(METHODS)}.")
+        return value
 
     @model_validator(mode="after")
     def _check_resolution(self) -> Self:
-        if self.resolution >= 1 and self.crs and _is_geographic(self.crs):
+        size = self.resolution
+        if (size is None or size >= 1) and self.crs and _is_geographic(self.crs):
+            said = (
+                "No resolution is given, and the usual 10"
+                if size is None
+                else f"The resolution {size:g}"
+            )
             raise RegionError(
-                f"The resolution {self.resolution:g} means degrees in {self.crs}; give the pixel "
-                "size in degrees (10 m is about 0.0001), or leave the CRS out for UTM."
+                f"{said} means degrees in {self.crs}; give the pixel size in degrees (10 m is about "
+                "0.0001), or leave the CRS out."
             )
         return self
 
@@ -85,8 +112,11 @@ class Region(BaseModel):
 def load_region(text: str) -> Region:
     """Find the region that a user means.
 
-    text: a name under `regions/`, a YAML file, a GeoJSON / GeoPackage / shapefile, or `W,S,E,N` in
-    degrees. Raises RegionError with the reason where it cannot be used.
+    text: a name under `regions/`, a YAML file, a GeoJSON / GeoPackage / shapefile, `W,S,E,N` in
+    degrees (W > E crosses the antimeridian), or the images themselves: an index made by `landcover
+    index`, whose scenes' outlines are the footprint and which is the catalogue, or one GeoTIFF or
+    JPEG 2000, whose outline is the footprint and whose path is the catalogue. Raises RegionError,
+    CatalogError or RasterError with the reason where it cannot be used.
     """
     if _BBOX.fullmatch(text):
         return _from_box(text)
@@ -103,8 +133,37 @@ def load_region(text: str) -> Region:
         raise RegionError(f"There is no region file {path}; check the path.")
     if path.suffix.lower() in {".yml", ".yaml"}:
         return _from_yaml(path)
-    footprint = read_footprint(path)
-    return Region(name=_slug(path.stem), footprint=footprint, source=str(path.resolve()))
+    readers = dict.fromkeys(_INDEXES, _index_footprint) | dict.fromkeys(DRIVERS, _image_footprint)
+    reader = readers.get(path.suffix.lower())
+    return Region(
+        name=_slug(path.stem),
+        footprint=(reader or read_footprint)(path),
+        source=str(path.resolve()),
+        catalog=str(path) if reader else None,
+    )
+
+
+def _index_footprint(path: Path) -> BaseGeometry:
+    """The union of the outlines of an index's scenes."""
+    try:
+        outlines = [_split(shape(item["geometry"]), str(path)) for item in read_index(path)]
+    except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
+        raise CatalogError(
+            f"The index {path} has a scene without a usable outline; make it again with `landcover index`."
+        ) from error
+    union: BaseGeometry = shapely.union_all([part for part in outlines if part.area > 0])
+    if union.is_empty:
+        raise CatalogError(
+            f"The index {path} holds no scene that covers an area; make it again with `landcover index`."
+        )
+    return union
+
+
+def _image_footprint(path: Path) -> BaseGeometry:
+    image = read_image(path, is_band=True)
+    if image is None:
+        raise AssertionError(f"{path} was said to be a band, so it is imagery")
+    return image.footprint
 
 
 def _is_geographic(crs: str) -> bool:
@@ -127,23 +186,35 @@ def _from_box(text: str) -> Region:
 
 
 def bbox_footprint(west: float, south: float, east: float, north: float) -> BaseGeometry:
-    """Rectangle in degrees. Raises RegionError where the corners are out of order or range."""
+    """Rectangle in degrees, in two parts where west > east: it then crosses the antimeridian.
+
+    Raises RegionError where the corners are out of order or range.
+    """
     numbers = f"{west:g},{south:g},{east:g},{north:g}"
     if not all(map(math.isfinite, (west, south, east, north))):
         raise RegionError(f"The box {numbers} has a number that is not finite.")
     _check_range((west, south, east, north), f"The box {numbers}")
-    if west >= east or south >= north:
+    if west == east or south >= north:
         raise RegionError(
-            f"The box {numbers} is empty: write it W,S,E,N in degrees with W < E and S < N "
-            "(split a box that crosses the 180 degree meridian)."
+            f"The box {numbers} is empty: write it W,S,E,N in degrees with W < E and S < N."
         )
-    return box(west, south, east, north)
+    if west < east:
+        return box(west, south, east, north)
+    if (width := east + 360 - west) > _WIDEST:
+        raise RegionError(
+            f"The box {numbers} would reach {width:g} degrees around the Earth: write it W,S,E,N in "
+            "degrees with W < E; only a box that crosses the 180 degree meridian has W > E."
+        )
+    halves = [box(west, south, 180, north), box(-180, south, east, north)]
+    return shapely.union_all([half for half in halves if half.area > 0])
 
 
 def read_footprint(path: Path) -> BaseGeometry:
     """The union of all polygons in a vector file, in EPSG:4326.
 
-    Sides that are straight in a projection are followed as the curves that they are in degrees.
+    Sides that are straight in a projection are followed as the curves that they are in degrees. A
+    side of more than 180 degrees of longitude means the shorter way, across the antimeridian; there,
+    and where longitudes go on beyond 180, the polygon is split.
     Raises RegionError for a file that is not a vector file, without CRS, with several layers,
     without polygons, or with an invalid or misplaced geometry.
     """
@@ -169,17 +240,20 @@ def read_footprint(path: Path) -> BaseGeometry:
     for number, geometry in enumerate(geometries.dropna(), start=1):
         _check_polygon(geometry, f"{path}, feature {number}")
     if CRS(frame.crs).is_geographic:
-        _check_range(geometries.total_bounds, str(path))
-    degrees = _in_degrees(geometries)
-    _check_range(degrees.total_bounds, str(path))
-    parts = degrees.explode().bounds
-    if (parts.maxx - parts.minx > _WIDEST).any():
-        raise RegionError(
-            f"{path} has a polygon that spans more than {_WIDEST} degrees of longitude, as one across "
-            "the 180 degree meridian does; split it at the 180 degree meridian."
-        )
-    union: BaseGeometry = degrees.union_all()
+        _check_range(geometries.total_bounds, str(path), east_end=360)
+    degrees = _in_degrees(geometries).dropna()
+    union: BaseGeometry = shapely.union_all([_split(part, str(path)) for part in degrees])
     return union
+
+
+def _split(geometry: BaseGeometry, where: str) -> BaseGeometry:
+    """Polygons in EPSG:4326 as a footprint; RegionError where they are not on the Earth."""
+    try:
+        footprint = split_at_antimeridian(geometry)
+    except RegionError as error:
+        raise RegionError(f"{where}: {error}") from error
+    _check_range(footprint.bounds, where)
+    return footprint
 
 
 def _in_degrees(geometries: GeoSeries) -> GeoSeries:
@@ -207,7 +281,9 @@ def _check_polygon(geometry: BaseGeometry, where: str) -> None:
         raise RegionError(f"{where} has no area; draw a polygon around the region.")
 
 
-def _check_range(bounds: tuple[float, float, float, float], where: str) -> None:
+def _check_range(
+    bounds: tuple[float, float, float, float], where: str, east_end: float = 180
+) -> None:
     west, south, east, north = bounds
     if not all(map(math.isfinite, bounds)):
         raise RegionError(f"{where} has coordinates that are not on the Earth.")
@@ -216,7 +292,7 @@ def _check_range(bounds: tuple[float, float, float, float], where: str) -> None:
             f"{where} reaches latitude {max(north, -south, key=abs):g}: longitude and latitude "
             "are swapped; longitude comes first."
         )
-    if south < -90 or north > 90 or west < -180 or east > 180:
+    if south < -90 or north > 90 or west < -180 or east > east_end:
         raise RegionError(
             f"{where} spans longitude {west:g} to {east:g} and latitude {south:g} to {north:g}; "
             "degrees run from -180 to 180 and -90 to 90 (is the CRS right?)."
@@ -251,20 +327,27 @@ def _footprint_field(value: Any, path: Path) -> BaseGeometry:
     try:
         match value:
             case [west, south, east, north]:
-                return bbox_footprint(float(west), float(south), float(east), float(north))
+                return _box_field(path, float(west), float(south), float(east), float(north))
             case str():
                 return read_footprint(path.parent / value)
             case {"type": _, "coordinates": _}:
                 geometry = shape(value)
                 _check_polygon(geometry, str(path))
-                _check_range(geometry.bounds, str(path))
-                return geometry
+                _check_range(geometry.bounds, str(path), east_end=360)
+                return _split(geometry, str(path))
     except (TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
         raise RegionError(f"{path}: the footprint cannot be read: {error}.") from error
     raise RegionError(
         f"{path}: the footprint is {value!r}; write [W, S, E, N] in degrees, a file name, or a "
         "GeoJSON geometry."
     )
+
+
+def _box_field(path: Path, *corners: float) -> BaseGeometry:
+    try:
+        return bbox_footprint(*corners)
+    except RegionError as error:
+        raise RegionError(f"{path}: {error}") from error
 
 
 def _beside(path: Path, value: Any) -> Any:

@@ -163,14 +163,19 @@ def _histogram(path: Path) -> NDArray[np.int64]:
 
 
 def _ground_size(grid: GeoBox) -> tuple[float, float]:
-    """Width and height of a grid on the ellipsoid, metres, measured through its centre."""
-    rows, cols = grid.shape
-    pixels = [(0, rows / 2), (cols, rows / 2), (cols / 2, 0), (cols / 2, rows)]
-    x, y = zip(*(grid.transform @ pixel for pixel in pixels), strict=True)
+    """Width and height of a grid on the ellipsoid, metres, measured through its centre.
+
+    In eight steps, as the shortest way between the ends may be another one, over a pole.
+    """
+    along, middle, t = np.linspace(0, 1, 9), np.full(9, 0.5), grid.affine
     to_degrees = Transformer.from_crs(str(grid.crs), "EPSG:4326", always_xy=True)
-    lon, lat = to_degrees.transform(x, y)
-    _, _, metres = Geod(ellps="WGS84").inv(lon[::2], lat[::2], lon[1::2], lat[1::2])
-    return float(metres[0]), float(metres[1])
+
+    def length(col: NDArray[np.float64], row: NDArray[np.float64]) -> float:
+        x, y = t.a * col + t.b * row + t.c, t.d * col + t.e * row + t.f
+        return float(Geod(ellps="WGS84").line_length(*to_degrees.transform(x, y)))
+
+    rows, cols = grid.shape
+    return length(along * cols, middle * rows), length(middle * cols, along * rows)
 
 
 def _scale_bar(width: float) -> tuple[str, float]:
@@ -266,10 +271,18 @@ def _facts(run: Mapping[str, Any], grid: GeoBox) -> list[tuple[str, str]]:
         ("Model", Path(str(model["path"])).name if model.get("path") else None),
         ("Model SHA-256", model.get("sha256")),
         ("Coordinate system", _crs_text(CRS(grid.crs))),
-        ("Pixel size", f"{abs(grid.resolution.x):g} {'°' if CRS(grid.crs).geographic else 'm'}"),
+        ("Pixel size", _pixel_text(grid)),
         ("Raster size", f"{cols:,} x {rows:,} pixels"),
     ]
     return [(name, plain(value)) for name, value in facts if value]
+
+
+def _pixel_text(grid: GeoBox) -> str:
+    """Pixel size with its unit; width x height where pixels are not square."""
+    width, height = (f"{abs(size):g}" for size in grid.resolution.xy)
+    crs = CRS(grid.crs)
+    unit = "°" if crs.geographic else crs.proj.axis_info[0].unit_name.replace("metre", "m")
+    return f"{width} {unit}" if width == height else f"{width} {unit} x {height} {unit}"
 
 
 def _crs_text(crs: CRS) -> str:

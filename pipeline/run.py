@@ -7,6 +7,7 @@ from typing import Any
 
 from landcover.errors import RegionError
 from landcover.models import read_spec
+from landcover.period import Period
 from pipeline.artifacts import (
     Ledger,
     Report,
@@ -16,6 +17,9 @@ from pipeline.artifacts import (
     versions,
     write_json,
 )
+from pipeline.cog import open_raster, raster_grid
+from pipeline.index import image_catalog
+from pipeline.items import frozen_scenes, item_span
 from pipeline.job import Job
 
 Work = Callable[[], dict[str, Any]]
@@ -33,10 +37,13 @@ def run(job: Job, *, announce: Report = print, report: Report = print) -> dict[s
 
 
 def _run(job: Job, announce: Report, report: Report) -> dict[str, Any]:
+    job = job.model_copy(
+        update={"catalog": image_catalog(job.catalog, job.folder / "index.ndjson")}
+    )
     at, ledger = job.folder, _open(job, announce)
-    scenes = ledger.stage("search", _question(job), [at / "items.json"], _search(job, report))
+    scenes = ledger.stage("search", _question(job), [at / "items.json"], _search(job, announce))
     image = ledger.stage(
-        "composite", [scenes, _place(job)], [at / "composite.tif"], _composite(job, report)
+        "composite", [scenes, _place(job)], [at / "composite.tif"], _composite(job, ledger, report)
     )
     maps = ledger.stage(
         "segment", [image, file_hash(job.model)],
@@ -61,6 +68,7 @@ def _open(job: Job, announce: Report) -> Ledger:
     remove_partials(job.folder)
     ledger = Ledger(job.folder / "run.json", announce)
     _check_same_region(job, ledger.record.get("region", {}))
+    ledger.record.pop("errors", None)
     if job.refresh:
         ledger.stages.pop("search", None)
     ledger.record["region"] = _region(job)
@@ -80,9 +88,9 @@ def _facts(job: Job) -> dict[str, Any]:
     spec = read_spec(job.model)
     return {
         "region": _region(job),
-        "period": str(job.period),
+        "period": str(job.period or _days(job)),
         "catalog": job.catalog,
-        "settings": job.settings(),
+        "settings": job.settings() | _grid(job),
         "model": {
             "path": str(job.model),
             "sha256": file_hash(job.model),
@@ -92,6 +100,20 @@ def _facts(job: Job) -> dict[str, Any]:
         "versions": versions(),
         "items": _scenes(job),
     }
+
+
+def _grid(job: Job) -> dict[str, Any]:
+    """CRS and pixel size of the composite, whether the region gave them or a rule."""
+    with open_raster(job.folder / "composite.tif") as dataset:
+        grid = raster_grid(dataset)
+    return {"crs": str(grid.crs), "resolution": abs(grid.resolution.x)}
+
+
+def _days(job: Job) -> Period:
+    """From the first to the last day of the frozen scenes."""
+    spans = [item_span(item) for item in frozen_scenes(job.folder / "items.json")]
+    first, last = min(start for start, _ in spans), max(end for _, end in spans)
+    return Period(first.date(), last.date())
 
 
 def _check_same_region(job: Job, before: dict[str, Any]) -> None:
@@ -107,14 +129,27 @@ def _check_same_region(job: Job, before: dict[str, Any]) -> None:
 def _question(job: Job) -> list[Any]:
     index = Path(job.catalog)
     return [
-        job.region.geojson, str(job.period), job.catalog, job.region.collections,
-        job.max_cloud_cover, file_hash(index) if index.is_file() else None,
+        job.region.geojson, str(job.period), job.catalog, job.region.collections, job.region.filter,
+        job.max_cloud_cover, _bands(job), file_hash(index) if index.is_file() else None,
     ]  # fmt: skip
 
 
 def _place(job: Job) -> list[Any]:
-    bands = read_spec(job.model).bands
-    return [job.region.geojson, job.region.crs, job.region.resolution, bands, _local_scenes(job)]
+    settings = [job.method, job.region.cloud_buffer, job.hole_budget]
+    place = [job.region.geojson, job.region.crs, job.region.resolution]
+    return [place, settings, _bands(job), _local_scenes(job)]
+
+
+def scene_filter(job: Job) -> dict[str, Any] | None:
+    """The region's filter as CQL2 JSON, whichever way it is written."""
+    from pipeline.question import parse_filter
+
+    given = job.region.filter
+    return parse_filter(given if isinstance(given, str) else json.dumps(given)) if given else None
+
+
+def _bands(job: Job) -> list[str]:
+    return list(read_spec(job.model).bands)
 
 
 def _local_scenes(job: Job) -> list[Any]:
@@ -131,7 +166,7 @@ def _local_scenes(job: Job) -> list[Any]:
 
 def _scenes(job: Job) -> list[dict[str, Any]]:
     """The frozen scenes, short: id, time, and the address of each asset."""
-    features = json.loads((job.folder / "items.json").read_text(encoding="utf-8"))["features"]
+    features = frozen_scenes(job.folder / "items.json")
     return [
         {
             "id": item["id"],
@@ -143,7 +178,7 @@ def _scenes(job: Job) -> list[dict[str, Any]]:
     ]
 
 
-def _search(job: Job, report: Report) -> Work:
+def _search(job: Job, announce: Report) -> Work:
     def work() -> dict[str, Any]:
         from pipeline.search import search
 
@@ -155,25 +190,37 @@ def _search(job: Job, report: Report) -> Work:
             output=job.folder / "items.json",
             collections=job.region.collections,
             max_cloud_cover=job.max_cloud_cover,
-            report=report,
+            filter=scene_filter(job),
+            bands=_bands(job),
+            resolution=None if job.region.crs else job.region.resolution,
+            report=announce,
         )
 
     return work
 
 
-def _composite(job: Job, report: Report) -> Work:
+def _composite(job: Job, ledger: Ledger, report: Report) -> Work:
     def work() -> dict[str, Any]:
-        from landcover.grid import output_grid
+        from pipeline.block_compositor import FailedReadsError
         from pipeline.composite import composite
+        from pipeline.region_grid import region_grid
 
-        return composite(
-            items=job.folder / "items.json",
-            grid=output_grid(job.region.footprint, job.region.resolution, job.region.crs),
-            footprint=job.region.footprint,
-            bands=read_spec(job.model).bands,
-            output=job.folder / "composite.tif",
-            report=report,
-        )
+        items = job.folder / "items.json"
+        try:
+            return composite(
+                items=items,
+                grid=region_grid(job.region, items),
+                footprint=job.region.footprint,
+                bands=_bands(job),
+                output=job.folder / "composite.tif",
+                method=job.method,
+                cloud_buffer=job.region.cloud_buffer,
+                hole_budget=job.hole_budget,
+                report=report,
+            )
+        except FailedReadsError as error:
+            ledger.save(errors=error.failed)
+            raise
 
     return work
 

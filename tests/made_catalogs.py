@@ -12,14 +12,18 @@ from typing import Any
 import rustac
 from shapely.geometry import MultiPolygon, box, mapping
 
-COUNT = 420
+COUNT = 2100
 EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def at(number: float) -> datetime:
+    """Instant of the scene of a number."""
+    return EPOCH + timedelta(hours=30 * number)
 
 
 def scene(number: int, **properties: Any) -> dict[str, Any]:
     """A made scene of 1 x 1 degree on a 20 x 10 lattice, one every 30 hours."""
     west, south = float(number % 20), float(number // 20 % 10)
-    moment = EPOCH + timedelta(hours=30 * number)
     footprint = box(west, south, west + 1, south + 1)
     return {
         "type": "Feature",
@@ -30,7 +34,7 @@ def scene(number: int, **properties: Any) -> dict[str, Any]:
         "geometry": mapping(footprint),
         "bbox": list(footprint.bounds),
         "properties": {
-            "datetime": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "datetime": at(number).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "platform": f"sat-{number % 3}",
             "eo:cloud_cover": (number * 37 % 1000) / 10,
             **properties,
@@ -82,13 +86,18 @@ def write_index(path: Path, items: list[dict[str, Any]]) -> Path:
 
 
 CORE = ["https://api.stacspec.org/v1.0.0/core", "https://api.stacspec.org/v1.0.0/item-search"]
-Answer = Callable[[int, str], tuple[int, Any]]
+Answer = Callable[[int, str], tuple[int, Any] | tuple[int, Any, dict[str, str]]]
+"""Number of the search, URL of the server -> status, body, headers. A body is JSON, bytes, or an
+iterator of bytes that are sent as they come."""
 
 
 @contextlib.contextmanager
-def strange_server(answer: Answer, conforms: list[str] = CORE) -> Iterator[str]:
-    """A loopback STAC API whose nth search is answered by answer(n, URL): status, JSON body."""
+def strange_server(
+    answer: Answer, conforms: list[str] = CORE, asked: list[Any] | None = None
+) -> Iterator[str]:
+    """A loopback STAC API whose nth search is answered by answer(n, URL); asked takes what was asked."""
     calls = iter(range(10_000))
+    asked = [] if asked is None else asked
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -104,15 +113,25 @@ def strange_server(answer: Answer, conforms: list[str] = CORE) -> Iterator[str]:
             })  # fmt: skip
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self._send(*answer(next(calls), url))
 
-        def _send(self, status: int, body: Any) -> None:
-            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        def _send(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
+            if isinstance(body, Iterator):
+                headers, chunks = {"Connection": "close", **(headers or {})}, body
+            else:
+                data = body if isinstance(body, bytes) else json.dumps(body).encode()
+                headers, chunks = (
+                    {"Content-Length": str(len(data)), **(headers or {})},
+                    iter([data]),
+                )
             self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(data)
+            with contextlib.suppress(ConnectionError):  # the client has had enough
+                for chunk in chunks:
+                    self.wfile.write(chunk)
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -129,7 +148,9 @@ def strange_server(answer: Answer, conforms: list[str] = CORE) -> Iterator[str]:
         thread.join()
 
 
-def page(items: list[dict[str, Any]], following: str | None = None) -> dict[str, Any]:
+def page(
+    items: list[dict[str, Any]], following: str | None = None, token: str = "next"
+) -> dict[str, Any]:
     """One page of an answer, with or without the address of the next."""
-    link = {"rel": "next", "method": "POST", "href": following, "body": {"token": "next"}}
+    link = {"rel": "next", "method": "POST", "href": following, "body": {"token": token}}
     return {"type": "FeatureCollection", "features": items, "links": [link] if following else []}

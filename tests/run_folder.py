@@ -79,18 +79,22 @@ def run_record() -> dict[str, Any]:
     }
 
 
-def write_classes(path: Path, codes: NDArray[np.uint8], legend: Legend) -> None:
+def write_classes(
+    path: Path, codes: NDArray[np.uint8], legend: Legend, grid: GeoBox = GRID
+) -> None:
     """A class raster as segment writes it."""
     tags = {"LEGEND": json.dumps(legend.to_records())}
     profile = CogProfile("uint8", ["class"], "mode", legend.colormap(), tags)
-    with open_cog(path, GRID, profile) as rows:
+    with open_cog(path, grid, profile) as rows:
         rows.write(codes[None])
 
 
-def write_bands(path: Path, bands: Mapping[str, NDArray[Any]], dtype: str = "uint8") -> None:
+def write_bands(
+    path: Path, bands: Mapping[str, NDArray[Any]], dtype: str = "uint8", grid: GeoBox = GRID
+) -> None:
     """A raster of named measurements; reflectance carries its scale."""
     scales = [1.0 if name in {"observations", "confidence"} else 1e-4 for name in bands]
-    with open_cog(path, GRID, CogProfile(dtype, list(bands), scales=scales)) as rows:
+    with open_cog(path, grid, CogProfile(dtype, list(bands), scales=scales)) as rows:
         rows.write(np.stack(list(bands.values())).astype(dtype))
 
 

@@ -11,6 +11,7 @@ from landcover.errors import SettingsError
 from pipeline.acquisition import (
     Acquisition,
     DatetimeTable,
+    from_descriptions,
     from_name,
     from_production,
     from_tags,
@@ -68,6 +69,8 @@ def test_what_is_no_time_is_refused(text: str):
         ("2018-10-13, Sentinel-2B L1C, B01.tiff", at(2018, 10, 13)),
         ("m_4709963_se_14_1_20090818.tif", at(2009, 8, 18)),
         ("LE70220491999322EDC01_stack.gtif", at(1999, 11, 18)),
+        ("HLS.S30.T33TWM.2020159T100031.v2.0.B04.tif", at(2020, 6, 7, 10, 0, 31)),
+        ("LC08_L2SP_190030_20200607_20200825_02_T1_SR_B4.TIF", at(2020, 6, 7)),
         ("1985.tif", year(1985)),
         ("flights/2019-07-01/field/ortho.tif", at(2019, 7, 1)),
         ("2001-01-01/ortho_20190701.tif", at(2019, 7, 1)),
@@ -97,6 +100,14 @@ def test_metadata_prefers_the_acquisition_to_the_file_date():
     assert from_tags(tags | {"AcquisitionDateTime": "2021-06-01T10:00:00Z"}) == at(2021, 6, 1, 10)
     assert from_tags(tags | {"DATE_ACQUIRED": "unknown"}) == at(2022, 1, 17, 10, 43, 43)
     assert from_tags({"AREA_OR_POINT": "Area"}) is None
+
+
+def test_band_descriptions_may_name_a_landsat_scene():
+    """ENVI copies the name of Landsat's metadata file, which holds the date, into its band names."""
+    text = "Resize (ETM+ Meta (Band 1):L71119038_03820000317_MTL.txt) (0.482500 Micrometers)"
+    assert from_descriptions([None, "blue", text]) == at(2000, 3, 17)
+    assert from_descriptions(["L5119038_03819850230_MTL.txt"]) is None  # no 30th of February
+    assert from_descriptions(["Resize (Band 1: 20000317)", None]) is None
 
 
 @given(st.datetimes(datetime(1900, 1, 1), datetime(2100, 12, 31)))  # noqa: DTZ001 - made UTC below

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
-from landcover.area import PixelAreas, Tally, class_areas, class_table, pixel_areas
+from landcover.area import PixelAreas, Tally, class_areas, class_table, ground_size, pixel_areas
 from landcover.errors import LegendError, RasterError
 from landcover.legend import LandClass, Legend
 
@@ -193,3 +193,11 @@ def test_a_grid_without_a_place_is_refused(crs: CRS | None):
     """Without a CRS, or with one that is not tied to the Earth, there are no areas."""
     with pytest.raises(RasterError, match="CRS"):
         PixelAreas(GeoBox((2, 2), Affine.scale(10), crs))
+
+
+def test_ground_size_of_a_pixel() -> None:
+    """Metres on the ground, in metres or in degrees."""
+    metres = GeoBox((40, 60), Affine(10, 0, 500_000, 0, -10, 5_300_000), "EPSG:32633")
+    assert ground_size(metres) == pytest.approx(10, rel=1e-3)
+    degrees = GeoBox((10, 10), Affine(1e-4, 0, 10, 0, -1e-4, 60), "EPSG:4326")
+    assert ground_size(degrees) == pytest.approx(11.14 * 0.5**0.5, rel=0.01)

@@ -1,8 +1,11 @@
 """Bad input, as a user meets it: one sentence that names the file, exit code 1, nothing half-written."""
 
+import contextlib
+import glob
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -10,12 +13,16 @@ import pytest
 import rasterio
 import torch
 from odc.geo.geobox import GeoBox
-from shapely.geometry import Polygon, box
+from pyproj import Transformer
+from pyproj.exceptions import ProjError
+from rasterio.errors import RasterioError
+from shapely.geometry import Polygon, box, mapping, shape
 
 from landcover.legend import Legend
 from landcover.models import ModelSpec, read_spec, save_checkpoint
 from pipeline.cog import CogProfile, open_cog
 from tests.command import landcover
+from tests.limited import Outcome, landcover_each
 
 GRID = GeoBox.from_bbox((500_000, 5_300_000, 501_000, 5_300_800), "EPSG:32633", resolution=10)
 LEGEND = Legend.from_records(
@@ -131,7 +138,7 @@ def test_a_class_that_the_legend_does_not_know(tmp_path: Path, verb: str) -> Non
 
 
 def test_index_of_a_file_without_crs(tmp_path: Path) -> None:
-    """An image without CRS stops the index, and no index is written."""
+    """An image without CRS stops a strict index, and no index is written."""
     (tmp_path / "images").mkdir()
     image(tmp_path / "images/good_20240601.tif", ["red", "nir"])
     with rasterio.open(
@@ -139,18 +146,20 @@ def test_index_of_a_file_without_crs(tmp_path: Path) -> None:
         dtype="uint8", transform=GRID.transform,
     ) as dataset:  # fmt: skip
         dataset.write(np.ones((3, 10, 10), np.uint8))
-    refused(tmp_path, "index", "images", parts=("bare_20240601.tif", "CRS"))
+    refused(tmp_path, "index", "images", "--strict", parts=("bare_20240601.tif", "CRS"))
 
 
 def test_index_of_a_truncated_file(tmp_path: Path) -> None:
-    """An image that breaks off stops the index; with --skip-bad the rest is indexed and it is listed."""
+    """An image that breaks off is listed and the rest indexed; alone, or if strict, it is an error."""
     (tmp_path / "images").mkdir()
-    image(tmp_path / "images/good_20240601.tif", ["red", "nir"])
     bad = image(tmp_path / "images/cut_20240602.tif", ["red", "nir"])
     bad.write_bytes(bad.read_bytes()[: bad.stat().st_size // 2])
     refused(tmp_path, "index", "images", parts=("cut_20240602.tif",))
-    result = landcover("index", "images", "--skip-bad", cwd=tmp_path)
+    image(tmp_path / "images/good_20240601.tif", ["red", "nir"])
+    refused(tmp_path, "index", "images", "--strict", parts=("cut_20240602.tif",))
+    result = landcover("index", "images", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
+    assert "1 unusable files, listed in index.parquet.rejected.csv; the first: " in result.stdout
     assert "cut_20240602.tif" in (tmp_path / "index.parquet.rejected.csv").read_text()
 
 
@@ -232,3 +241,146 @@ def test_no_scene(tmp_path: Path, model: Path) -> None:
         *arguments,
         parts=("bbox_", "2020-01-01/2020-02-01", "index.parquet", "2024-06-01"),
     )
+
+
+# --- every awkward file that was found, through the commands that take files
+
+
+def tricky(shared_data: Path) -> list[Path]:
+    """All 79 odd, broken and hostile files."""
+    paths = sorted(path for path in (shared_data / "tricky_files").rglob("*") if path.is_file())
+    assert len(paths) == 79
+    return paths
+
+
+def faults(outcome: Outcome) -> list[str]:
+    """What is wrong with how a command ended: it must do its work or say in one sentence why not."""
+    told = [line for line in outcome.screen.splitlines() if line.startswith("error: ")]
+    wrong = {
+        "neither done nor refused": outcome.status not in {0, 1},
+        "a gigabyte": outcome.peak >= 1e9,
+        "ten seconds": outcome.seconds >= 10,
+        "a traceback": "Traceback" in outcome.screen,
+        "no one sentence": len(told) != outcome.status,
+        "more than a sentence": bool(told) and not outcome.screen.rstrip().endswith(told[0]),
+        "a long sentence": bool(told) and len(told[0]) > 500,
+    }
+    return [fault for fault, found in wrong.items() if found]
+
+
+def done(paths: list[Path], outcomes: list[Outcome]) -> list[Path]:
+    """Files with which the command did its work; it must have refused all others properly."""
+    pairs = list(zip(paths, outcomes, strict=True))
+    wrong = {
+        p.name: (found, outcome.screen[-400:]) for p, outcome in pairs if (found := faults(outcome))
+    }
+    assert wrong == {}
+    return [path for path, outcome in pairs if outcome.status == 0]
+
+
+def placed(path: Path, folder: Path) -> Path:
+    """A folder of a date that holds a link to one file and to those that GDAL looks for beside it."""
+    place = folder / path.parent.name / path.name
+    (place / "2020-01-01").mkdir(parents=True)
+    for beside in path.parent.glob(glob.escape(path.name) + "*"):
+        (place / "2020-01-01" / beside.name).symlink_to(beside)
+    return place
+
+
+@pytest.fixture(scope="module")
+def indexes(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
+    """Index of each tricky file by itself, as `landcover index` makes it; of those that it takes."""
+    folder = tmp_path_factory.mktemp("tricky")
+    places = {path: placed(path, folder) for path in tricky(shared_data)}
+    commands = [("index", place, "--output", place / "index.ndjson") for place in places.values()]
+    taken = done(list(places), landcover_each(commands))
+    return {path: places[path] / "index.ndjson" for path in taken}
+
+
+def test_tricky_files_through_index(indexes: dict[Path, Path]) -> None:
+    """Each is indexed, on the Earth, or refused in one sentence: no traceback, 10 seconds, gigabyte."""
+    assert len(indexes) == 23
+    for path, index in indexes.items():
+        west, south, east, north = json.loads(index.read_text())["bbox"]
+        assert -90 <= south < north <= 90, path
+        assert -180 <= west <= 180, path
+        assert -180 <= east <= 180, path
+
+
+def claimed(path: Path) -> dict[str, Any]:
+    """An item such as a stranger's catalogue may hold: a file of any kind as a red band."""
+    west, south = 14.0, 48.0
+    with contextlib.suppress(RasterioError, ProjError), rasterio.open(path) as dataset:
+        if dataset.crs and not dataset.transform.is_identity:
+            degrees = Transformer.from_crs(dataset.crs.to_wkt(), "EPSG:4326", always_xy=True)
+            lon, lat = degrees.transform(*dataset.xy(dataset.height // 2, dataset.width // 2))
+            if abs(lon) < 179 and abs(lat) < 80:
+                west, south = lon - 0.005, lat - 0.005
+    footprint = box(west, south, west + 0.01, south + 0.01)
+    return {
+        "type": "Feature", "stac_version": "1.0.0", "id": "x", "geometry": mapping(footprint),
+        "bbox": footprint.bounds, "links": [], "assets": {"red": {"href": str(path)}},
+        "properties": {"datetime": "2020-01-01T00:00:00Z", "gsd": 10},
+    }  # fmt: skip
+
+
+def indexed(index: Path) -> dict[str, Any]:
+    """The item of an index of one image, its href absolute."""
+    item: dict[str, Any] = json.loads(index.read_text())
+    (asset,) = item["assets"].values()
+    asset["href"] = str((index.parent / asset["href"]).resolve())
+    return item
+
+
+def composite_command(item: dict[str, Any], folder: Path, number: int) -> tuple[object, ...]:
+    """`landcover composite` of an item's first band in a box around its middle."""
+    middle = shape(item["geometry"]).representative_point()
+    lon, lat = middle.x, max(-79.0, min(83.0, middle.y))
+    half = max(0.004, 3 * item["properties"]["gsd"] / 111_000)  # degrees: some six pixels at least
+    where = f"{lon - half},{lat - half},{lon + half},{lat + half}"
+    ((key, asset),) = item["assets"].items()
+    band = asset["bands"][0]["name"] if "bands" in asset else key
+    items = folder / f"{number}.json"
+    items.write_text(json.dumps({"type": "FeatureCollection", "features": [item]}))
+    return ("composite", "--output", folder / f"{number}.tif", "--bands", band, "--", items, where)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_tricky_files_through_composite(
+    shared_data: Path, tmp_path: Path, indexes: dict[Path, Path]
+) -> None:
+    """Each as a scene, indexed or claimed by a stranger's item, is composited or refused likewise."""
+    paths = tricky(shared_data)
+    items = [indexed(indexes[path]) if path in indexes else claimed(path) for path in paths]
+    commands = [composite_command(item, tmp_path, n) for n, item in enumerate(items)]
+    good = paths.index(shared_data / "tricky_files/geotiff_rasterio/RGB.byte.tif")
+    landcover_each([commands[good]], seconds=300)  # what is compiled at first use is then there
+    outcomes = landcover_each(commands)
+    made = done(paths, outcomes)
+    assert {path.name for path in tmp_path.glob("*.tif")} == {f"{paths.index(p)}.tif" for p in made}
+    assert paths[good] in made
+    told = {path.name: outcome.screen for path, outcome in zip(paths, outcomes, strict=True)}
+    assert "corrupt.tif cannot be read" in told["corrupt.tif"]
+
+
+def test_tricky_files_through_vectorize(shared_data: Path, tmp_path: Path) -> None:
+    """None is a class raster with a legend: each is refused in one sentence, nothing is written."""
+    paths = tricky(shared_data)
+    output = tmp_path / "out.gpkg"
+    assert done(paths, landcover_each([("vectorize", p, "--output", output) for p in paths])) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tricky_vector_files_as_regions(shared_data: Path, tmp_path: Path) -> None:
+    """Each GeoPackage is a region to search, or refused in one sentence."""
+    paths = [path for path in tricky(shared_data) if path.suffix in {".gpkg", ".geojson"}]
+    (tmp_path / "images").mkdir()
+    image(tmp_path / "images/good_20240601.tif", ["red", "nir"])
+    assert landcover("index", "images", cwd=tmp_path).returncode == 0
+    asked = ("--catalog", tmp_path / "index.parquet", "--period", "2024-06-01")
+    output = ("--output", tmp_path / "items.json")
+    outcomes = landcover_each([("search", path, *asked, *output) for path in paths])
+    assert done(paths, outcomes) == []
+    told = {path.name: outcome.screen for path, outcome in zip(paths, outcomes, strict=True)}
+    assert "no scene over this footprint" in told["states10.gpkg"]
+    assert "empty.gpkg" in told["empty.gpkg"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from landcover.bands import band_assets, common_name
+from landcover.bands import band_assets, band_fact, bare_key, common_name, rendered_bands
 
 SIX = {"blue", "green", "red", "nir", "swir16", "swir22"}
 
@@ -71,6 +71,65 @@ def test_the_finest_resolution_counts() -> None:
 def test_the_first_claim_counts() -> None:
     """Two assets of one name (COG and JPEG 2000 of a band): the first stays."""
     assert band_assets({"red": {}, "B04": {}}) == {"red": ("red", 1)}
+
+
+def test_a_products_table_goes_before_sentinel2s() -> None:
+    """The same key is another band in another product; "" is never data."""
+    table = {"b05": "nir08", "b10": ""}
+    assets: dict[str, dict[str, object]] = {"B05": {}, "B10": {}, "B04": {}}
+    assert band_assets(assets, table) == {"nir08": ("B05", 1), "red": ("B04", 1)}
+    named = {"image": {"bands": [{"name": "B05"}, {"name": "B10"}]}}
+    assert band_assets(named, table) == {"nir08": ("image", 1)}
+
+
+@pytest.mark.parametrize(
+    ("key", "bare"),
+    [("B02_10m", "b02"), ("SR_B4.TIF", "sr_b4"), ("B02_10m.tif", "b02"), ("nbart_red", "nbart_red"), ("B02_15m", "b02_15m")],
+)  # fmt: skip
+def test_a_key_without_its_ending(key: str, bare: str) -> None:
+    """Resolution and file ending are no part of a band's name."""
+    assert bare_key(key) == bare
+
+
+def test_band_names_that_cannot_be_shown_are_none() -> None:
+    """A stranger's name that is unprintable or endless is passed over; the numbering stays."""
+    bands = [{"name": "a\nb"}, {"name": "x" * 65}, {"name": "vv"}]
+    assert band_assets({"image": {"bands": bands}}) == {"vv": ("image", 3)}
+    assert band_assets({"image": {"bands": ["red", {"name": "nir"}]}}) == {}
+
+
+def test_a_reflectance_that_is_also_shown_is_data() -> None:
+    """Some providers mark a measurement as visual too."""
+    assert common_name("a", {"roles": ["visual"], "bands": [{"name": "red"}]}) is None
+    assert (
+        common_name("a", {"roles": ["visual", "reflectance"], "bands": [{"name": "red"}]}) == "red"
+    )
+
+
+def test_the_colours_of_a_rendering() -> None:
+    """Only a picture that names all three colours counts."""
+    colours = [{"common_name": name} for name in ("red", "green", "blue")]
+    assert rendered_bands({"visual": {"eo:bands": colours}, "b": {}}) == {
+        "red": ("visual", 1), "green": ("visual", 2), "blue": ("visual", 3),
+    }  # fmt: skip
+    assert rendered_bands({"visual": {"eo:bands": colours[:2]}}) == {}
+
+
+@pytest.mark.parametrize(
+    ("asset", "fact"),
+    [
+        ({"raster:bands": [{"nodata": 1}, {"nodata": 2}], "nodata": 3}, 2),
+        ({"bands": [{"nodata": 1}, {"raster:nodata": 2}]}, 2),
+        ({"bands": [{}, {}], "nodata": 3}, 3),
+        ({"raster:nodata": 0, "nodata": 3}, 0),
+        ({"raster:bands": [{"nodata": 1}]}, None),
+        ({"raster:bands": "x", "bands": [1, 2]}, None),
+        ({}, None),
+    ],
+)
+def test_a_fact_of_a_band(asset: dict[str, object], fact: object) -> None:
+    """The band's own word goes before the asset's; oddities say nothing."""
+    assert band_fact(asset, 2, "nodata") == fact
 
 
 def test_real_sentinel2_items_have_our_six_bands(shared_data: Path) -> None:

@@ -1,6 +1,7 @@
 """Scenes of a period become one image on the region's grid."""
 
 import json
+import re
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,61 +15,25 @@ import rasterio.shutil
 import rasterio.warp
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from shapely.geometry import box, mapping
+from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
-from landcover.errors import CatalogError, RasterError
+from landcover.compositing import METHODS
+from landcover.errors import CatalogError, RasterError, SettingsError
 from pipeline.composite import composite
-
-GRID = GeoBox.from_bbox((500_000, 5_300_000, 501_000, 5_300_800), "EPSG:32633", resolution=10)
-FOOTPRINT: BaseGeometry = GRID.extent.to_crs("EPSG:4326").geom
-FAR = FOOTPRINT.buffer(0.01)
-
-
-def save(path: Path, pixels: NDArray[Any], grid: GeoBox, **options: Any) -> Path:
-    """Write bands x rows x columns."""
-    with rasterio.open(
-        path, "w", driver="GTiff", count=pixels.shape[0], height=pixels.shape[1], width=pixels.shape[2],
-        dtype=pixels.dtype, crs=str(grid.crs), transform=grid.transform, **options,
-    ) as dataset:  # fmt: skip
-        dataset.write(pixels)
-    return path
-
-
-def scene(
-    folder: Path, name: str, red: NDArray[Any] | int, *, baseline: str | None = None,
-    scl: NDArray[Any] | None = None, day: str = "2024-06-01", grid: GeoBox = GRID,
-) -> dict[str, Any]:  # fmt: skip
-    """A STAC item of one red band, and a scene classification at 20 m if given."""
-    image = np.broadcast_to(np.asarray(red, np.uint16), grid.shape)
-    assets = {"red": {"href": str(save(folder / f"{name}_B04.tif", image[None], grid))}}
-    if scl is not None:
-        assets["scl"] = {
-            "href": str(
-                save(folder / f"{name}_SCL.tif", scl.astype(np.uint8)[None], grid.zoom_out(2))
-            )
-        }
-    properties = {"datetime": f"{day}T10:00:00Z"} | (
-        {"s2:processing_baseline": baseline} if baseline else {}
-    )
-    return {
-        "type": "Feature", "stac_version": "1.0.0", "id": name, "geometry": mapping(FOOTPRINT),
-        "bbox": list(FOOTPRINT.bounds), "properties": properties, "links": [], "assets": assets,
-    }  # fmt: skip
+from tests.made_scenes import FAR, FOOTPRINT, GRID, save, scene
 
 
 def run(
     folder: Path, *scenes: dict[str, Any], footprint: BaseGeometry = FAR, **options: Any
 ) -> tuple[dict[str, Any], NDArray[Any]]:
-    """Composite scenes; return the details and the bands (red, observations)."""
+    """Composite scenes; return the details and the bands (red, observations, day)."""
     items = folder / "items.json"
     items.write_text(json.dumps({"type": "FeatureCollection", "features": scenes}))
-    details = composite(
-        items=items, grid=options.pop("grid", GRID), footprint=footprint, bands=("red",),
-        output=folder / "composite.tif", report=lambda _: None,
-    )  # fmt: skip
+    given = {"grid": GRID, "bands": ("red",), "report": lambda _: None} | options
+    details = composite(items=items, footprint=footprint, output=folder / "composite.tif", **given)
     with rasterio.open(folder / "composite.tif") as dataset:
-        assert dataset.descriptions == ("red", "observations")
+        assert dataset.descriptions == (*given["bands"], "observations", "day")
         return details, dataset.read()
 
 
@@ -88,7 +53,7 @@ def test_clouds_are_left_out(tmp_path: Path) -> None:
     both[:20, :10] = 3
     one = scene(tmp_path, "a", 5000, scl=cloudy)
     two = scene(tmp_path, "b", 400, scl=both, day="2024-06-11")
-    details, image = run(tmp_path, one, two)
+    details, image = run(tmp_path, one, two, cloud_buffer=0)
     assert (image[0, :40, 20:] == 400).all()
     assert (image[:, :40, :20] == 0).all()
     assert (image[0, 40:] == 2700).all()
@@ -186,7 +151,7 @@ def test_a_missing_band_is_an_error(tmp_path: Path) -> None:
     """A scene without a band that the model needs is named with what it has."""
     poor = scene(tmp_path, "poor", 1)
     poor["assets"] = {"nir": poor["assets"]["red"]}
-    with pytest.raises(RasterError, match=r"Scene poor has no band red \(it has nir\)"):
+    with pytest.raises(CatalogError, match=r"Scene poor has no band red \(it has nir\)"):
         run(tmp_path, poor)
 
 
@@ -300,3 +265,143 @@ def test_an_empty_scene_list(tmp_path: Path) -> None:
     """A list without a scene is told as that."""
     with pytest.raises(CatalogError, match=r"items\.json holds no scene"):
         run(tmp_path)
+
+
+def test_the_day_of_the_median(tmp_path: Path) -> None:
+    """Beside the median stands the day of the observation nearest to it, in days since 1970."""
+    days = {"2024-06-01": 100, "2024-06-05": 310, "2024-06-09": 900}
+    scenes = [scene(tmp_path, f"s{red}", red, day=day) for day, red in days.items()]
+    _, image = run(tmp_path, *scenes)
+    assert (image[2] == np.datetime64("2024-06-05").astype(int)).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "expected", "day"),
+    [
+        ("median", 500, "2024-06-05"),
+        ("geomedian", 500, "2024-06-05"),
+        ("latest", 900, "2024-06-09"),
+        ("least-cloudy-scene", 100, "2024-06-01"),
+    ],
+)
+def test_methods(tmp_path: Path, method: str, expected: int, day: str) -> None:
+    """Each method takes, of three clear looks at a pixel, the one it is named for."""
+    clouds = np.full((40, 50), 4)
+    clouds[:4] = 9  # hides a tenth of the later two, elsewhere
+    scenes = [
+        scene(tmp_path, "a", 100, scl=np.full((40, 50), 4), day="2024-06-01"),
+        scene(tmp_path, "b", 500, scl=clouds, day="2024-06-05"),
+        scene(tmp_path, "c", 900, scl=clouds, day="2024-06-09"),
+    ]
+    details, image = run(tmp_path, *scenes, method=method)
+    assert (image[0, 20:] == expected).all()
+    assert (image[1, 20:] == 3).all()
+    assert (image[2, 20:] == np.datetime64(day).astype(int)).all()
+    assert details["method"] == method
+
+
+def test_least_cloudy_by_pixel(tmp_path: Path) -> None:
+    """Each pixel comes from the observation whose clouds are farthest away."""
+    left, right = np.full((40, 50), 4), np.full((40, 50), 4)
+    left[:, :2] = 9
+    right[:, -2:] = 9
+    one = scene(tmp_path, "a", 300, scl=left)
+    two = scene(tmp_path, "b", 700, scl=right, day="2024-06-11")
+    _, image = run(tmp_path, one, two, method="least-cloudy-pixel")
+    assert (image[0, :, :45] == 700).all()
+    assert (image[0, :, 55:] == 300).all()
+
+
+def test_an_unknown_method(tmp_path: Path) -> None:
+    """A method that there is not is told with those that there are."""
+    with pytest.raises(SettingsError, match=r"'mean' is not one of median, geomedian"):
+        run(tmp_path, scene(tmp_path, "a", 1), method="mean")
+
+
+def test_clouds_grow_by_the_buffer(tmp_path: Path) -> None:
+    """Pixels next to a cloud are left out too, as far as the buffer says."""
+    codes = np.full((40, 50), 4)
+    codes[20, 20] = 9
+    one = scene(tmp_path, "a", 600, scl=codes)
+    _, bare = run(tmp_path, one, cloud_buffer=0)
+    _, wide = run(tmp_path, one, cloud_buffer=20)
+    assert np.count_nonzero(bare[1] == 0) == 4
+    assert np.count_nonzero(wide[1] == 0) == 4 * 5
+
+
+def test_photographs_keep_black(tmp_path: Path) -> None:
+    """In a picture of 8 bits 0 is a colour; only a pixel of which all bands are the tag is nodata."""
+    pixels = np.zeros((3, *GRID.shape), np.uint8)
+    pixels[0, :40] = 90
+    path = save(tmp_path / "photo.tif", pixels, GRID, photometric="RGB")
+    bands = [{"name": n, "eo:common_name": n, "data_type": "uint8"} for n in ("red", "green", "blue")]  # fmt: skip
+    one = scene(tmp_path, "a", 1) | {"assets": {"image": {"href": str(path), "bands": bands}}}
+    details, image = run(tmp_path, one)
+    assert details["products"]["a"] == "photo"
+    assert (image[0, :40] == 90).all()
+    assert (image[0, 40:] == 1).all()
+    for band in bands:
+        band["nodata"] = 0  # type: ignore[assignment]
+    two = scene(tmp_path, "b", 1) | {"assets": {"image": {"href": str(path), "bands": bands}}}
+    _, image = run(tmp_path, two, bands=("red", "green"))
+    assert (image[0, :40] == 90).all()
+    assert (image[1, :40] == 1).all()
+    assert (image[:, 40:] == 0).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_memory_decides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """However little memory a block may take, the composite is the same, whatever the scenes' grids."""
+    rng = np.random.default_rng(5)
+    west, south, east, north = FAR.bounds
+    grids = [
+        GRID, GRID.zoom_out(2), GeoBox.from_bbox((west, south, east, north), "EPSG:4326", shape=(400, 300)),
+    ]  # fmt: skip
+    scenes = [
+        scene(
+            tmp_path, f"s{n}", rng.integers(0, 4000, grid.shape), day=f"2024-06-0{n + 1}", grid=grid,
+            scl=rng.choice([4, 5, 9], (grid.shape[0] // 2, grid.shape[1] // 2), p=[0.5, 0.3, 0.2]),
+        )
+        for n, grid in enumerate(grids)
+    ]  # fmt: skip
+    _, at_once = run(tmp_path, *scenes, method=method, cloud_buffer=15)
+    monkeypatch.setattr("pipeline.block_compositor._SMALLEST", 7)
+    monkeypatch.setattr("pipeline.block_compositor._STACK", 2 * 3 * 17 * 31)
+    _, in_parts = run(tmp_path, *scenes, method=method, cloud_buffer=15)
+    np.testing.assert_array_equal(in_parts, at_once)
+
+
+def test_two_satellites_on_one_day_are_two_observations(tmp_path: Path) -> None:
+    """Scenes of one day are one look only if one satellite took them."""
+    one, two = scene(tmp_path, "a", 300), scene(tmp_path, "b", 700)
+    one["properties"]["platform"], two["properties"]["platform"] = "sentinel-2a", "sentinel-2b"
+    _, image = run(tmp_path, one, two)
+    assert (image[0] == 500).all()
+    assert (image[1] == 2).all()
+
+
+def test_fractions_with_a_declared_scale(tmp_path: Path) -> None:
+    """Reflectance stored as fractions is brought to reflectance x 10000; NaN is nodata."""
+    ground = np.full((1, *GRID.shape), 0.1234, np.float32)
+    ground[0, 0] = np.nan
+    one = scene(tmp_path, "a", 1)
+    rewrite_as = save(tmp_path / "f.tif", ground, GRID)
+    one["assets"]["red"] = {
+        "href": str(rewrite_as),
+        "raster:bands": [{"scale": 1.0, "offset": 0.0}],
+    }
+    one["assets"]["red"]["raster:bands"][0]["data_type"] = "float32"
+    _, image = run(tmp_path, one)
+    assert (image[0, 1:] == 1234).all()
+    assert (image[:, 0] == 0).all()
+
+
+def test_progress_says_how_far_how_fast_how_long(tmp_path: Path) -> None:
+    """Each line has blocks, scenes, megabytes a second and the seconds left."""
+    lines: list[str] = []
+    run(tmp_path, scene(tmp_path, "a", 5), report=lines.append)
+    assert re.fullmatch(
+        r"composite: 1 of 1 blocks of 1 scenes, \d+ MB/s decoded, 0 s left", lines[-1]
+    )

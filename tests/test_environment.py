@@ -22,7 +22,6 @@ MODULES = {
     "pillow": "PIL",
     "rio-cogeo": "rio_cogeo",
     "odc-geo": "odc",
-    "odc-loader": "odc",
 }
 """Where a package is imported under another name."""
 NEEDED_BY_OTHERS = {"torchvision"}

@@ -16,7 +16,7 @@ from rasterio.transform import from_origin
 from shapely.geometry import box
 
 from landcover.errors import RasterError
-from pipeline.image_file import DRIVERS, outline, read_image
+from pipeline.image_file import DRIVERS, envi_images, outline, read_image
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 UTM = from_origin(500_000, 5_000_000, 10, 10)
@@ -54,7 +54,7 @@ def test_an_image_says_what_it_is(tmp_path: Path):
     assert image.tags["PROCESSING_BASELINE"] == "04.00"
     first, _, third = image.bands
     assert (first.description, first.dtype, first.nodata) == ("blue", "uint16", 0)
-    assert (first.scale, first.offset, third.scale, third.offset) == (1e-4, -0.1, 1, 0)
+    assert (first.scale, first.offset, third.scale, third.offset) == (1e-4, -0.1, None, 0)
 
 
 def test_a_lonlat_grid_is_its_own_outline():
@@ -206,6 +206,46 @@ def test_a_vrt_in_disguise_is_not_opened(tmp_path: Path):
     )
     with pytest.raises(RasterError, match="cannot be read"):
         read_image(vrt, is_band=False)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 4000])
+def test_an_envi_image_must_be_as_long_as_its_header_says(tmp_path: Path, lost: int):
+    """Raw numbers are read by the header beside them; a file that lacks a byte is named."""
+    path = write(tmp_path / "a", driver="ENVI")
+    assert envi_images(tmp_path, [p.name for p in tmp_path.iterdir()]) == ["a"]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size - lost])
+    if not lost:
+        image = read_image(path, is_band=False)
+        assert image is not None
+        assert (image.shape, image.crs_code, len(image.bands)) == ((40, 50), "EPSG:32633", 3)
+    else:
+        with pytest.raises(RasterError, match=r"a (is cut short|cannot be read)"):
+            read_image(path, is_band=False)
+
+
+def test_envi_headers_are_told_from_others(tmp_path: Path):
+    """Names in either case, a header after the whole name; other headers and GeoTIFFs are none of it."""
+    for name, text in {
+        "A.HDR": "ENVI\n",
+        "b.img.hdr": "ENVI",
+        "c.hdr": "NROWS 3",
+        "d.hdr": "ENVI",
+    }.items():
+        (tmp_path / name).write_text(text)
+    names = ["A", "A.HDR", "b.img", "b.img.hdr", "c", "c.hdr", "d.tif", "d.hdr", "e"]
+    assert envi_images(tmp_path, names) == ["A", "b.img"]
+
+
+def test_the_real_envi_pair(shared_data: Path):
+    """Landsat images as ENVI left them, their wavelengths in the header."""
+    folder = shared_data / "landsat_change_taizhou"
+    assert envi_images(folder, [p.name for p in folder.iterdir()]) == ["2000TM", "2003TM"]
+    image = read_image(folder / "2000TM", is_band=False)
+    assert image is not None
+    assert (image.shape, image.crs.is_projected, image.gsd) == ((400, 400), True, 30)
+    assert [band.wavelength for band in image.bands] == pytest.approx(
+        [0.482, 0.565, 0.66, 0.825, 1.65, 2.22], abs=1e-3
+    )
 
 
 def test_an_image_in_one_huge_block_is_refused(tmp_path: Path):

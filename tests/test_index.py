@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from datetime import date
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,9 @@ from landcover.bands import SENTINEL2, band_assets
 from landcover.errors import RasterError, SettingsError
 from landcover.period import Period
 from pipeline.catalog import Question, open_catalog
-from pipeline.index import _classify, _slug, index_folder
+from pipeline.index import _slug, index_folder
 from pipeline.items import Item
+from pipeline.scenes import read_scene
 from pipeline.search import search
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -210,6 +211,115 @@ def test_radiometric_facts_are_kept(tmp_path: Path, output: Path):
     assert "nodata" not in second["assets"]["image"]["bands"][0]
 
 
+def test_what_files_do_not_say_can_be_declared(tmp_path: Path, output: Path):
+    """Nodata and scale go to bands that say nothing; a file's own word, masks and alpha stay."""
+    write(tmp_path / "i/a_20200101.tif", 2, descriptions=("nir", "fmask"))
+    write(tmp_path / "i/b_20200102.tif", 1, nodata=3)
+    write(tmp_path / "i/c_20200103.tif", 4, dtype="uint8", photometric="RGB", alpha="YES")
+    scaled = write(tmp_path / "i/d_20200104.tif", 1, dtype="float32")
+    with rasterio.open(scaled, "r+") as dataset:
+        dataset.scales, dataset.offsets = (0.01,), (0.5,)
+    details, (a, b, c, d) = index(tmp_path / "i", output, nodata=255, scale=1)
+    facts = [
+        [
+            (band.get("nodata"), band.get("raster:scale"))
+            for band in item["assets"]["image"]["bands"]
+        ]
+        for item in (a, b, c, d)
+    ]
+    assert facts == [
+        [(255, 1), (None, None)],
+        [(3, 1)],
+        [(255, 1)] * 3 + [(None, None)],
+        [(255, 0.01)],
+    ]
+    assert a["assets"]["image"]["bands"][0]["raster:offset"] == 0
+    assert not any("--scale" in note for note in details["notes"])
+
+
+def test_fractions_of_unknown_unit_are_told(tmp_path: Path, output: Path):
+    """Float images that no one has given a scale are indexed, with a note what to do."""
+    write(tmp_path / "i/a_20200101.tif", 3, dtype="float32")
+    details, _ = index(tmp_path / "i", output)
+    assert any(n.startswith("1 files hold fractions") and "--scale" in n for n in details["notes"])
+
+
+def test_landsat_bands_make_one_item(tmp_path: Path, output: Path):
+    """Files of a Level-2 scene are one item; numbers mean other bands for each satellite."""
+    for scene in (
+        "LC08_L2SP_190030_20200607_20200825_02_T1",
+        "LE07_L2SP_190030_20000607_20200825_02_T1",
+    ):
+        for rest in ("SR_B4", "SR_B5", "QA_PIXEL", "QA_RADSAT", "SR_QA_AEROSOL"):
+            write(tmp_path / f"i/{scene}_{rest}.TIF", nodata=1 if rest == "QA_PIXEL" else 0)
+    details, (old, new) = index(tmp_path / "i", output, nodata=9, scale=1)
+    assert sorted(new["assets"]) == ["nir08", "qa_pixel", "red"]
+    assert sorted(old["assets"]) == ["nir08", "qa_pixel", "swir16"]
+    assert (new["id"], new["properties"]["platform"]) == (
+        "LC08_L2SP_190030_20200607_20200825_02_T1",
+        "landsat-8",
+    )
+    assert (old["properties"]["platform"], old["properties"]["datetime"][:10]) == (
+        "landsat-7",
+        "2000-06-07",
+    )
+    assert new["assets"]["red"]["bands"] == [
+        {
+            "name": "red", "data_type": "uint16", "eo:common_name": "red", "nodata": 0,
+            "raster:scale": 2.75e-5, "raster:offset": -0.2,
+        }
+    ]  # fmt: skip
+    assert new["assets"]["qa_pixel"]["bands"] == [
+        {"name": "qa_pixel", "data_type": "uint16", "nodata": 1}
+    ]
+    assert "4 files passed over: angles, previews and the like" in details["notes"]
+
+
+def test_hls_bands_make_one_item(tmp_path: Path, output: Path):
+    """Fmask and bands of a harmonised scene are one item of the provider's id, dated by its name."""
+    for rest in ("B04", "B05", "Fmask", "SZA"):
+        write(
+            tmp_path / f"i/2020/HLS.L30.T33TWM.2020159T100031.v2.0.{rest}.tif",
+            dtype="int16",
+            nodata=-9999,
+        )
+    item = only(tmp_path / "i", output)
+    assert item["id"] == "HLS.L30.T33TWM.2020159T100031.v2.0"
+    assert sorted(item["assets"]) == ["fmask", "nir08", "red"]
+    assert item["properties"]["datetime"] == "2020-06-07T10:00:31Z"
+    assert item["assets"]["red"]["bands"][0]["raster:scale"] == 1e-4
+    assert "raster:scale" not in item["assets"]["fmask"]["bands"][0]
+
+
+def test_renderings_of_a_sentinel2_product_are_no_scenes(tmp_path: Path, output: Path):
+    """The true-colour picture, water vapour and quality masks of a product never become scenes."""
+    stem = "T33TWM_20200607T100031"
+    write(tmp_path / f"i/R10m/{stem}_B02_10m.tif")
+    write(tmp_path / f"i/R10m/{stem}_TCI_10m.tif", 3)
+    write(tmp_path / f"i/R10m/{stem}_WVP_10m.tif")
+    write(tmp_path / "i/QI_DATA/MSK_CLDPRB_20m.tif")
+    details, (item,) = index(tmp_path / "i", output)
+    assert (list(item["assets"]), details["files"]) == (["blue"], 1)
+
+
+def test_an_envi_image_is_a_scene(tmp_path: Path, output: Path):
+    """Raw numbers with a header beside them, with and without a file ending; bands by wavelength."""
+    for name in ("a_20200101", "b_20200102.img"):
+        path = write(tmp_path / "i" / name, 3, driver="ENVI")
+        header = path.with_suffix(".hdr")
+        header.write_text(
+            header.read_text() + "wavelength units = Micrometers\nwavelength = {0.56, 0.84, 2.2}\n"
+        )
+        path.with_name(path.name + ".aux.xml").unlink(missing_ok=True)
+    (tmp_path / "i/no.hdr").write_text("NROWS 3")
+    _, items = index(tmp_path / "i", output)
+    assert [band_names(item) for item in items] == [["green", "nir", "swir22"]] * 2
+    assert [Path(item["assets"]["image"]["href"]).name for item in items] == [
+        "a_20200101",
+        "b_20200102.img",
+    ]
+
+
 def test_dates_come_from_the_table_then_metadata_then_name(tmp_path: Path, output: Path):
     """Each image is dated by the best source it has; the table goes before all."""
     for name in ("a_20010101", "b_20010101", "c_20010101"):
@@ -223,6 +333,17 @@ def test_dates_come_from_the_table_then_metadata_then_name(tmp_path: Path, outpu
     }
     assert details["dated_by"] == {"table": 1, "metadata": 1, "name": 1}
     assert details["dates"] == ["2001-01-01", "2002-02-02", "2003-03-03"]
+
+
+def test_a_date_for_those_that_say_none(tmp_path: Path, output: Path):
+    """One date goes to all images without one, and to no other; nonsense is told."""
+    write(tmp_path / "i/ortho.tif", 3)
+    write(tmp_path / "i/a_20010101.tif", 3)
+    details, items = index(tmp_path / "i", output, date="2024-05-17")
+    assert [item["properties"]["datetime"][:10] for item in items] == ["2001-01-01", "2024-05-17"]
+    assert details["dated_by"] == {"name": 1, "option": 1}
+    with pytest.raises(SettingsError, match=r"'17\.5\.2024' is not understood"):
+        index(tmp_path / "i", output, date="17.5.2024")
 
 
 def test_a_scene_dated_by_its_production_is_told(tmp_path: Path, output: Path):
@@ -321,29 +442,6 @@ def test_slugs_are_safe_file_names(text: str):
     assert not _slug(text).startswith((".", "-"))
 
 
-@pytest.mark.parametrize(
-    ("name", "scene", "band"),
-    [
-        ("x/T30TXT_20171014T110959_B8A.tif", "x/T30TXT_20171014T110959", "nir08"),
-        ("2018-10-13, Sentinel-2B L1C, B01.tiff", "2018-10-13, Sentinel-2B L1C", "coastal"),
-        ("x/b02.tif", "x", "blue"),
-        (
-            "HLS.S30.T33TWM.2020159T100031.v2.0.B11.tif",
-            "HLS.S30.T33TWM.2020159T100031.v2.0",
-            "swir16",
-        ),
-        ("x/SCL_20m.jp2", "x", "scl"),
-        ("LC08_L1TP_190030_20200607_B10.TIF", "LC08_L1TP_190030_20200607_B10", None),
-        ("x/ABCB02.tif", "x/ABCB02", None),
-        ("x/a_B13.tif", "x/a_B13", None),
-    ],
-)
-def test_band_files_are_known_by_name(name: str, scene: str, band: str | None):
-    """Band and scene come from the file's name, in any case; Landsat's numbers mean other bands."""
-    found = _classify(PurePosixPath(name))
-    assert (found.scene, found.band) == (scene, band)
-
-
 # --- files that cannot be used
 
 
@@ -358,16 +456,19 @@ def bad_folder(folder: Path) -> Path:
     return folder
 
 
-def test_one_bad_file_stops_the_index(tmp_path: Path, output: Path):
-    """Without leave to skip, the first bad file is named, the others counted, nothing written."""
+def test_one_bad_file_stops_a_strict_index(tmp_path: Path, output: Path):
+    """With strict, the first bad file is named, the others counted, nothing written."""
     with pytest.raises(RasterError, match=r"cut_20200101\.tif .*\(2 more files cannot be used\.\)"):
-        index(bad_folder(tmp_path / "i"), output)
+        index(bad_folder(tmp_path / "i"), output, strict=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["i"]
 
 
-def test_bad_files_are_set_apart_on_request(tmp_path: Path, output: Path):
-    """With --skip-bad the rest is indexed and every bad file is listed with its reason."""
-    details, (item,) = index(bad_folder(tmp_path / "i"), output, skip_bad=True)
+def test_bad_files_are_set_apart(tmp_path: Path, output: Path):
+    """The rest is indexed, every bad file is listed with its reason, and a note says so."""
+    details, (item,) = index(bad_folder(tmp_path / "i"), output)
+    (note,) = (note for note in details["notes"] if "unusable" in note)
+    assert note.startswith(f"3 unusable files, listed in {output.name}.rejected.csv; the first: ")
+    assert "cut_20200101.tif" in note
     assert item["id"] == "good_20200101"
     with output.with_name(output.name + ".rejected.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -383,6 +484,16 @@ def test_bad_files_are_set_apart_on_request(tmp_path: Path, output: Path):
     assert not output.with_name(output.name + ".rejected.csv").exists()
 
 
+def test_names_never_reach_the_screen_raw(tmp_path: Path, output: Path):
+    """A file name with a terminal's control characters is told escaped, whatever the file is."""
+    write(tmp_path / "i/20200101.tif")
+    write(tmp_path / "i/a\x1b[31m.tif")
+    (tmp_path / "i/b\x1b[31m.vrt").write_text("<VRTDataset/>")
+    details, _ = index(tmp_path / "i", output)
+    assert len(details["rejected"]) == 2
+    assert all(note.isprintable() for note in details["notes"])
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -390,8 +501,10 @@ def test_bad_files_are_set_apart_on_request(tmp_path: Path, output: Path):
         (lambda p: write(p / "a.tif", crs=None, transform=Affine.identity()), "1 pictures"),
         (lambda p: write(p / "a_20200101_B02.tif", crs=None, transform=Affine.identity()), "a_20200101_B02.tif has no coordinate"),
         (lambda p: write(p / "a_20200101_B02.tif", 3), "named as one band"),
+        (lambda p: (p / "a.vrt").write_text("<VRTDataset/>"), "a.vrt is a VRT, which can make GDAL open any other file"),
+        (lambda p: (p / "a.nc").write_text(""), "a.nc is of a format that is not read; convert it"),
         (lambda p: write(p / "LC08_L1TP_190030_20200607_20200625_02_T1_B10.TIF"), "band of a Landsat scene"),
-        (lambda p: write(p / "ortho.tif", 3), r"ortho.tif has no date .* --datetimes|--datetimes"),
+        (lambda p: write(p / "ortho.tif", 3), r"ortho.tif has no date .*--date.*--datetimes"),
         (lambda p: (p / "a.tif").write_text("not a tiff"), "a.tif cannot be read"),
     ],
 )  # fmt: skip
@@ -415,6 +528,13 @@ def test_wrong_arguments_are_refused(tmp_path: Path):
         index(tmp_path / "i", tmp_path / "a.json")
     with pytest.raises(RasterError, match="has 3 bands, not the 2 named"):
         index(tmp_path / "i", tmp_path / "a.parquet", bands=("red", "nir"))
+    for names in (("red", "red", "nir"), ("red", "B04", "nir"), ("red", "", "nir")):
+        with pytest.raises(SettingsError, match="name each band"):
+            index(tmp_path / "i", tmp_path / "a.parquet", bands=names)
+    with pytest.raises(SettingsError, match="nodata value is nan"):
+        index(tmp_path / "i", tmp_path / "a.parquet", nodata=float("nan"))
+    with pytest.raises(SettingsError, match="scale is 0"):
+        index(tmp_path / "i", tmp_path / "a.parquet", scale=0)
 
 
 def test_hidden_files_and_odd_things_are_no_images(tmp_path: Path, output: Path):
@@ -432,10 +552,10 @@ def test_a_rerun_gives_the_same_bytes(tmp_path: Path, output: Path):
     """The index depends on the images alone, not on time or on the order of reading."""
     sentinel2_folder(tmp_path / "i")
     bad_folder(tmp_path / "i/more")
-    index(tmp_path / "i", output, skip_bad=True)
+    index(tmp_path / "i", output)
     first = output.read_bytes()
     time.sleep(0.01)
-    index(tmp_path / "i", output, skip_bad=True)
+    index(tmp_path / "i", output)
     assert output.read_bytes() == first
 
 
@@ -453,6 +573,33 @@ def test_items_are_valid_stac_and_can_be_read(tmp_path: Path, output: Path):
     assert (bands.blue.values == 7).all()
     assert (bands.swir16.values == 7).all()
     assert (odc.stac.load([ortho], bands=["image.4"])["image.4"].values == 9).all()
+
+
+def test_items_tell_readers_what_their_numbers_mean(tmp_path: Path, output: Path):
+    """Product, mask and the way to reflectance x 10000 are made out from the index alone."""
+    for rest in ("SR_B4", "SR_B5", "QA_PIXEL"):
+        write(tmp_path / f"i/a/LC08_L2SP_190030_20200101_20200825_02_T1_{rest}.TIF", nodata=0)
+    for kind, nir in (("L30", "B05"), ("S30", "B08")):
+        for rest in ("B04", nir, "Fmask"):
+            write(tmp_path / f"i/b/HLS.{kind}.T33TWM.2020002T100031.v2.0.{rest}.tif", dtype="int16")
+    write(tmp_path / "i/fraction_20200103.tif", 2, dtype="float32", descriptions=("red", "nir"))
+    names = ("red", "nir", "fmask")
+    write(tmp_path / "i/stack_20200104.tif", 3, dtype="int16", descriptions=names)
+    sentinel2_folder(tmp_path / "i/c", "T33TWM_20200105T100031")
+    _, items = index(tmp_path / "i", output, scale=1)
+    scenes = [read_scene(item, ("red", "nir")) for item in items]
+    found = [(s.product.name, s.mask is not None, s.bands["nir"].factor) for s in scenes]
+    assert found == [
+        ("landsat-c2-l2", True, pytest.approx(0.275)),
+        ("hls-l30", True, pytest.approx(1)),
+        ("hls-s30", True, pytest.approx(1)),
+        ("plain", False, pytest.approx(10_000)),
+        ("landsat-fmask-stack", True, 1),  # a scale of 1 says nothing of whole numbers
+        ("sentinel-2-l2a", True, 1),
+    ]
+    assert scenes[0].bands["red"].summand == pytest.approx(-2000)
+    assert scenes[4].mask is not None
+    assert scenes[4].mask.band == 3
 
 
 # --- real images
@@ -511,8 +658,8 @@ def test_tricky_real_files_are_listed_and_the_rest_indexed(
 ):
     """Of 58 awkward files the usable are scenes and each other one is listed or passed over."""
     (tmp_path / "dates.csv").write_text("path,datetime\n*,2020-01-01\n")
-    details, items = index(
-        shared_data / "tricky_files", output, skip_bad=True, datetimes=tmp_path / "dates.csv"
-    )
-    assert (len(items), len(details["rejected"]), len(details["skipped"])) == (23, 28, 7)
+    details, items = index(shared_data / "tricky_files", output, datetimes=tmp_path / "dates.csv")
+    assert (len(items), len(details["skipped"])) == (23, 7)
+    unread = [name for name in details["rejected"] if Path(name).suffix in {".vrt", ".nc", ".h5"}]
+    assert (len(unread), len(details["rejected"]) - len(unread)) == (4, 28)
     assert details["files"] == 58

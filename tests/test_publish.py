@@ -6,17 +6,20 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pystac
 import pytest
 import shapely
+from affine import Affine
 from jsonschema import Draft7Validator
+from odc.geo.geobox import GeoBox
 from pystac.validation.local_validator import get_local_schema_cache
 from referencing import Registry, Resource
 
 from landcover.errors import LandcoverError, LegendError, RasterError, RegionError, SettingsError
 from landcover.legend import LandClass, Legend
 from pipeline.publish import publish
-from tests.run_folder import GRID, make_run
+from tests.run_folder import GRID, LEGEND, class_codes, make_run, write_bands, write_classes
 
 BOX = [[-1.683, 46.937], [-1.677, 46.937], [-1.677, 46.943], [-1.683, 46.943], [-1.683, 46.937]]
 FOOTPRINT = {"type": "Polygon", "coordinates": [BOX]}
@@ -187,6 +190,38 @@ def test_composite_bands_carry_name_and_scale(item: dict[str, Any]):
     assert bands[3]["eo:common_name"] == "nir"
     assert bands[3]["raster:scale"] == 1e-4
     assert "raster:scale" not in bands[4]
+
+
+def test_the_day_of_the_observation_is_told(tmp_path: Path):
+    """A composite's day is no reflectance and says from when it is counted; the method is named."""
+    run = make_run(tmp_path, settings={"method": "latest"})
+    write_bands(tmp_path / "composite.tif", {"nir": np.ones(GRID.shape), "day": np.ones(GRID.shape)}, "uint16")  # fmt: skip
+    publish(folder=tmp_path, run=run)
+    nir, day = read(tmp_path)["assets"]["composite"]["bands"]
+    assert "raster:scale" in nir
+    assert "1970-01-01" in day["description"]
+    assert "raster:scale" not in day
+    assert read(tmp_path)["properties"]["processing:lineage"].startswith("Latest composite of 2 ")
+
+
+@pytest.mark.parametrize(
+    ("crs", "pixel", "metres"),
+    [
+        ("EPSG:32630", (10, -10), 10),
+        ("EPSG:4326", (2e-4, -1e-4), 15.6902),  # at 0 N: 22.2639 m x 11.0574 m, root of the product
+        ("EPSG:2263", (2, -2), 0.6096012),
+    ],
+)
+def test_the_spatial_resolution_is_in_metres(
+    tmp_path: Path, crs: str, pixel: tuple[float, float], metres: float
+):
+    """The raster extension asks for metres, whatever the unit of the CRS."""
+    run = make_run(tmp_path)
+    grid = GeoBox(GRID.shape, Affine(pixel[0], 0, 0, 0, pixel[1], 0), crs)
+    write_classes(tmp_path / "classes.tif", class_codes(), LEGEND, grid)
+    publish(folder=tmp_path, run=run)
+    size = read(tmp_path)["assets"]["classes"]["raster:spatial_resolution"]
+    assert size == pytest.approx(metres, rel=1e-4)
 
 
 def test_assets_are_relative_typed_and_checked(item: dict[str, Any], tmp_path: Path):

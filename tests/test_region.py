@@ -4,12 +4,17 @@ import json
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
 import pytest
+import rasterio
 import shapely
-from shapely.geometry import LineString, Polygon, box
+from affine import Affine
+from shapely.geometry import LineString, MultiPolygon, Polygon, box
 
-from landcover.errors import RegionError
+from landcover.errors import LandcoverError, RegionError
+from landcover.grid import inside, output_grid
 from landcover.period import Period
+from pipeline.index import index_folder
 from pipeline.region import Region, load_region
 
 HERE = box(15.0, 48.0, 15.1, 48.1)
@@ -67,13 +72,146 @@ def test_a_projected_square_stays_square(tmp_path: Path, crs: str, square: Polyg
     assert shapely.get_num_coordinates(footprint) <= 513  # few enough to be sent to a catalogue
 
 
-def test_a_projected_box_over_the_antimeridian_is_refused(tmp_path: Path) -> None:
-    """In degrees it would be the rest of the Earth; two halves are one region."""
-    path = save(tmp_path / "fiji.gpkg", box(800_000, 8_000_000, 900_000, 8_100_000), crs="EPSG:32760")  # fmt: skip
-    with pytest.raises(RegionError, match=r"fiji.gpkg .*split it at the 180 degree meridian"):
-        load_region(str(path))
-    halves = (box(179, -18, 180, -17), box(-180, -18, -179, -17))
-    assert load_region(str(save(tmp_path / "halves.gpkg", *halves))).footprint.area == 2
+FIJI = MultiPolygon([box(179, -18, 180, -17), box(-180, -18, -179, -17)])
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        [box(179, -18, 180, -17), box(-180, -18, -179, -17)],
+        [FIJI],
+        [box(179, -18, 181, -17)],
+        [box(-179, -18, 179, -17)],  # the short way is meant
+        [Polygon([(179, -18), (-179, -18), (-179, -17), (179, -17)])],
+    ],
+    ids=["halves", "multipolygon", "beyond 180", "the wrong way round", "with jumps"],
+)
+def test_polygons_over_the_antimeridian(tmp_path: Path, drawn: list[object]) -> None:
+    """However a file draws a place across the 180 degree meridian, it is one footprint in two parts."""
+    footprint = load_region(str(save(tmp_path / "fiji.gpkg", *drawn))).footprint
+    assert footprint.equals(FIJI)
+    assert load_region("179,-18,-179,-17").footprint.equals(FIJI)
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        "[179, -18, -179, -17]",
+        "{type: Polygon, coordinates: [[[179, -18], [181, -18], [181, -17], [179, -17], [179, -18]]]}",
+    ],
+)
+def test_a_region_file_over_the_antimeridian(tmp_path: Path, drawn: str) -> None:
+    """The same holds for a box or a geometry inside a region file."""
+    path = tmp_path / "fiji.yml"
+    path.write_text(f"footprint: {drawn}\n")
+    assert load_region(str(path)).footprint.equals(FIJI)
+
+
+def test_a_wrong_way_round_neighbour_swallows_nothing(tmp_path: Path) -> None:
+    """Each polygon is split for itself, before they are joined."""
+    path = save(tmp_path / "two.gpkg", box(-179, -18, 179, -17), box(0, -18, 1, -17))
+    assert load_region(str(path)).footprint.area == pytest.approx(3)
+
+
+def test_a_projected_box_over_the_antimeridian(tmp_path: Path) -> None:
+    """A square in UTM 60 that crosses the meridian is split there, and keeps its area and place."""
+    square = box(800_000, 8_000_000, 900_000, 8_100_000)
+    footprint = load_region(str(save(tmp_path / "f.gpkg", square, crs="EPSG:32760"))).footprint
+    assert footprint.bounds[::2] == (-180, 180)
+    grid = output_grid(footprint, 100, "EPSG:32760")
+    keep = inside(grid, footprint)
+    assert keep.sum() == pytest.approx(1e6, rel=1e-5)
+    assert grid.extent.boundingbox.bbox == pytest.approx(square.bounds, abs=101)
+
+
+def test_a_projected_box_around_the_pole(tmp_path: Path) -> None:
+    """A square around the north pole in a polar CRS: the pole is inside, the area is the square's."""
+    square = box(-2e5, -3e5, 4e5, 3e5)
+    footprint = load_region(str(save(tmp_path / "p.gpkg", square, crs="EPSG:6931"))).footprint
+    assert footprint.is_valid
+    assert footprint.bounds[3] == 90
+    keep = inside(output_grid(footprint, 1000), footprint)
+    assert keep.sum() == pytest.approx(360_000, rel=1e-4)
+
+
+def test_a_polar_cap() -> None:
+    """A box of all longitudes up to the pole is a region."""
+    assert load_region("-180,88,180,90").footprint.equals(box(-180, 88, 180, 90))
+
+
+@pytest.mark.parametrize("edges", ["180,-18,-179,-17", "179,-18,-180,-17"])
+def test_a_box_that_only_touches_the_antimeridian(edges: str) -> None:
+    """It has no second part without area."""
+    assert load_region(edges).footprint.geom_type == "Polygon"
+
+
+@pytest.mark.parametrize("name", ["My images.parquet", "My images.ndjson"])
+def test_an_index_is_a_region(tmp_path: Path, name: str) -> None:
+    """Its footprint is where its images are, and it is the catalogue; all its dates count."""
+    for corner in (500_000, 502_000):
+        image = tmp_path / f"{corner}.tif"
+        with rasterio.open(
+            image, "w", driver="GTiff", width=50, height=50, count=3, dtype="uint8",
+            crs="EPSG:32633", transform=Affine(10, 0, corner, 0, -10, 5_300_000),
+        ) as dataset:  # fmt: skip
+            dataset.update_tags(TIFFTAG_DATETIME="2024:06:01 10:00:00")
+            dataset.write(np.ones((3, 50, 50), np.uint8))
+    index_folder(tmp_path, tmp_path / name, report=lambda _: None)
+    region = load_region(str(tmp_path / name))
+    assert region.name == "My_images"
+    assert region.catalog == str(tmp_path / name)
+    assert region.period is None
+    assert region.resolution is None
+    grid = output_grid(region.footprint, 10)
+    assert inside(grid, region.footprint).sum() == pytest.approx(2 * 50 * 50, abs=20)
+
+
+def test_an_image_is_a_region(shared_data: Path) -> None:
+    """A drone image maps itself: its outline is the footprint, its path the catalogue."""
+    path = shared_data / "drone_orthos/pix4d_alpha_nodata.tif"
+    region = load_region(str(path))
+    assert region.name == "pix4d_alpha_nodata"
+    assert region.catalog == str(path)
+    with rasterio.open(path) as dataset:
+        grid = output_grid(region.footprint, dataset.res[0], dataset.crs.to_string())
+        assert grid.extent.boundingbox.bbox == pytest.approx(tuple(dataset.bounds), abs=0.71)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("broken.tif", "no image", r"broken\.tif cannot be read"),
+        ("broken.parquet", "no table", r"broken\.parquet cannot be read"),
+        ("empty.ndjson", "", "holds no scene that covers"),
+        ("odd.ndjson", '{"id": "a", "geometry": null}', "scene without a usable outline"),
+        ("odd.ndjson", '{"id": "a"}', "scene without a usable outline"),
+        ("odd.ndjson", '{"geometry": {"type": "Point", "coordinates": 3}}', "without a usable outline"),
+        ("odd.ndjson", '{"geometry": {"type": "Polygon", "coordinates": [[[900, 0], [901, 0], [901, 1], [900, 0]]]}}',
+         "not on the Earth"),
+        ("odd.ndjson", '{"geometry": {"type": "Point", "coordinates": [3, 4]}}', "holds no scene that covers an area"),
+    ],
+)  # fmt: skip
+def test_images_that_are_no_region(tmp_path: Path, name: str, content: str, message: str) -> None:
+    """A file that cannot be read, or has no place, is refused by name."""
+    (tmp_path / name).write_text(content)
+    with pytest.raises(LandcoverError, match=message) as caught:
+        load_region(str(tmp_path / name))
+    assert name in str(caught.value)
+
+
+def test_settings_of_the_place(tmp_path: Path) -> None:
+    """A region file may say how scenes are chosen and composited; a filter is kept as it stands."""
+    path = tmp_path / "region.yml"
+    path.write_text(
+        "footprint: [15, 48, 15.1, 48.1]\nmethod: geomedian\ncloud_buffer: 120\nhole_budget: 2.5\n"
+        "filter: {op: '=', args: [{property: platform}, sentinel-2a]}\n"
+    )
+    region = load_region(str(path))
+    assert (region.method, region.cloud_buffer, region.hole_budget) == ("geomedian", 120, 2.5)
+    assert region.filter == {"op": "=", "args": [{"property": "platform"}, "sentinel-2a"]}
+    assert region.resolution is None
+    path.write_text("footprint: [15, 48, 15.1, 48.1]\nfilter: platform = 'sentinel-2a'\n")
+    assert load_region(str(path)).filter == "platform = 'sentinel-2a'"
 
 
 def test_a_ring_of_one_point_is_refused(tmp_path: Path) -> None:
@@ -215,6 +353,13 @@ def test_empty_collection(tmp_path: Path) -> None:
         ("footprint: [15, 48, 15.1, 48.1]\ncrs: EPSG:4326\nresolution: 10", "size in degrees"),
         ("footprint: [15, 48, 15.1, 48.1]\nperiod: 2015-02-30", "is not YAML: day is out of range"),
         ("footprint: [15, 48, 15.1, 48.1]\nname: ../../etc", "name"),
+        ("footprint: [15, 48, 15.1, 48.1]\nmethod: mean", "'mean' is not one of median, geomedian"),
+        ("footprint: [15, 48, 15.1, 48.1]\ncloud_buffer: -1", "cloud_buffer"),
+        ("footprint: [15, 48, 15.1, 48.1]\ncloud_buffer: .inf", "cloud_buffer"),
+        ("footprint: [15, 48, 15.1, 48.1]\nhole_budget: 101", "hole_budget"),
+        ("footprint: [15, 48, 15.1, 48.1]\nfilter: [1, 2]", "filter"),
+        ("footprint: [15, 48, 15.1, 48.1]\nresolution: .nan", "resolution"),
+        ("footprint: [10, 48, 1, 48.1]", "W < E"),
         ("footprint: [15, 48]", r"write \[W, S, E, N\]"),
         ("footprint: [a, b, c, d]", "cannot be read"),
         ("footprint: {type: Polygon, coordinates: [[[15, 48]]]}", "cannot be read"),

@@ -235,7 +235,7 @@ def test_the_composite_is_stretched_between_the_percentiles(tmp_path: Path):
     ("bands", "drawn"),
     [
         (("nir", "red", "green", "observations"), ("nir", "red", "green")),
-        (("gray", "observations"), ("gray",) * 3),
+        (("gray", "observations", "day"), ("gray",) * 3),
         (("red", "green", "blue"), ("red", "green", "blue")),
     ],
 )
@@ -326,3 +326,27 @@ def test_ground_size_is_measured_on_the_ellipsoid():
     width, height = report._ground_size(grid)
     assert width == pytest.approx(55_800, rel=1e-3)
     assert height == pytest.approx(111_413, rel=1e-3)
+
+
+@pytest.mark.parametrize("grid", [
+    GeoBox((100, 200), Affine(1.8, 0, -180, 0, -1.8, 90), "EPSG:4326"),
+    GeoBox((90, 180), Affine(2, 0, -180, 0, -2, 90), "EPSG:4326"),
+])  # fmt: skip
+def test_the_ground_size_of_the_world(grid: GeoBox):
+    """A raster around the Earth is as wide as the equator is long, not as wide as nothing."""
+    width, height = report._ground_size(grid)
+    assert width == pytest.approx(40_075_017, rel=1e-6)
+    assert height == pytest.approx(20_003_931, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("affine", "crs", "text"),
+    [
+        (Affine(10, 0, 0, 0, -10, 0), "EPSG:32630", "10 m"),
+        (Affine(2e-4, 0, 0, 0, -1e-4, 0), "EPSG:4326", "0.0002 ° x 0.0001 °"),
+        (Affine(3, 0, 0, 0, -3, 0), "EPSG:2263", "3 US survey foot"),
+    ],
+)
+def test_the_pixel_size_has_its_unit(affine: Affine, crs: str, text: str):
+    """Metres, degrees or feet as the CRS has them; both sides where they differ."""
+    assert report._pixel_text(GeoBox((5, 5), affine, crs)) == text

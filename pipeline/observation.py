@@ -1,0 +1,235 @@
+"""What one day's scenes show of a block of the grid: masked, harmonised, a pixel whole from one scene."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landcover.compositing import cloud_distance
+from landcover.errors import RasterError
+from landcover.harmonization import (
+    OFFSET_BASELINE,
+    Harmonization,
+    harmonize,
+    processing_baseline,
+)  # fmt: skip
+from landcover.resampling import Block, Numbers
+from pipeline.raster_files import FailedReadError, RasterFiles, plain
+from pipeline.scenes import Scene, Source
+from pipeline.window_reader import OUTSIDE, Band, WindowReader
+
+_WHOLE_NUMBERS = ("uint8", "int8", "uint16", "int16")
+_SAMPLE = 512
+"""Side of the reduced image on which a scene's offset is checked, pixels."""
+_EPOCH = date(1970, 1, 1)
+
+Missed = Callable[[str, FailedReadError, Block], None]
+"""Told of a scene that could not be read in a block; raises where that must not be."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A scene whose files were looked at: where its bands are and what their numbers mean."""
+
+    scene: Scene
+    bands: Mapping[str, tuple[Band, Numbers]]
+    """By common name."""
+    mask: Band | None
+    """Quality band of the product's mask rule."""
+    shapes: tuple[Band, ...]
+    """Bands whose file says by a mask or alpha where it has data, one for each such file."""
+    harmonization: Harmonization
+
+    def hidden(
+        self, reader: WindowReader, block: Block, grow: float | None = None
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+        """Where the quality band says that the ground is hidden, and where it does not reach.
+
+        grow: metres by which hidden areas grow; None leaves it to the product's rule. None where the
+        scene has no quality band.
+        """
+        rule = self.scene.product.mask
+        if self.mask is None or rule is None:
+            return None
+        wide = rule.grow if grow is None else grow
+        found = reader.look_up(self.mask, rule.unclear().view(np.uint8), block, wide)
+        return found == 1, found == OUTSIDE
+
+
+def open_layer(scene: Scene, bands: Sequence[str], files: RasterFiles) -> Layer:
+    """Look at a scene's files; RasterError where its numbers cannot be composited.
+
+    Bands of files of a reflectance product must be whole numbers, or declare their scale.
+    """
+    decided = _harmonization(scene, files)
+    found = {
+        name: (_band(scene.bands[name]), _numbers(scene, scene.bands[name], decided, files))
+        for name in bands
+    }
+    shapes = {band.href: band for band, _ in found.values() if _facts_of(band, files).masked}
+    mask = None
+    if scene.mask is not None:
+        mask = _band(scene.mask)
+        _check_number(scene, mask, files)
+    return Layer(scene, found, mask, tuple(shapes.values()), decided)
+
+
+@dataclass(frozen=True)
+class _BandFacts:
+    dtype: str
+    nodata: float | None
+    masked: bool
+
+
+def _facts_of(band: Band, files: RasterFiles) -> _BandFacts:
+    facts, index = files.facts(band.href), band.number - 1
+    return _BandFacts(facts.dtypes[index], facts.nodata[index], facts.masked[index])
+
+
+def _band(source: Source) -> Band:
+    return Band(source.href, source.band)
+
+
+def _check_number(scene: Scene, band: Band, files: RasterFiles) -> None:
+    count = len(files.facts(band.href).dtypes)
+    if band.number > count:
+        raise RasterError(
+            f"Scene {scene.id}: {plain(band.href)} has {count} bands, not the {band.number} that the "
+            "catalogue promises; index it again or leave the scene out."
+        )
+
+
+def _numbers(scene: Scene, source: Source, decided: Harmonization, files: RasterFiles) -> Numbers:
+    band = _band(source)
+    _check_number(scene, band, files)
+    facts = _facts_of(band, files)
+    as_they_are = source.factor == 1 and source.summand == 0
+    if facts.dtype not in _WHOLE_NUMBERS and as_they_are:
+        raise RasterError(
+            f"Scene {scene.id}: {plain(source.href)} holds {facts.dtype}; only whole numbers "
+            f"({', '.join(_WHOLE_NUMBERS)}, reflectance x 10000) can be composited, or numbers whose scale "
+            "is declared: convert it, or index it with --scale."
+        )
+    is_count = scene.product.kind == "reflectance" and as_they_are
+    nodata = {n for n in (source.nodata, facts.nodata) if n is not None}
+    if not nodata and scene.product.nodata is not None:
+        nodata = {float(scene.product.nodata)}
+    return Numbers(
+        nodata=tuple(sorted(nodata)),
+        floor=1.0 if is_count else -np.inf,  # -9999 without a tag is no reflectance
+        factor=source.factor,
+        summand=source.summand + decided.offset,
+    )
+
+
+def _harmonization(scene: Scene, files: RasterFiles) -> Harmonization:
+    """What is added to the scene's numbers, checked against a sample of its red band where in doubt."""
+    red = scene.bands.get("red")
+    baseline = processing_baseline(scene.properties)
+    if red is None or baseline is None or baseline < OFFSET_BASELINE:
+        return harmonize(scene.properties)
+    shape = tuple(min(_SAMPLE, side) for side in files.facts(red.href).grid.shape)
+    sample = files.read(red.href, lambda dataset: dataset.read(red.band, out_shape=shape))
+    return harmonize(scene.properties, sample)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Scenes that together are one look at the ground: of one day, one product, one platform."""
+
+    day: str
+    layers: tuple[Layer, ...]
+
+    @property
+    def number(self) -> int:
+        """Days since 1970-01-01; 0 where the day is not known."""
+        return 0 if self.day == "undated" else (date.fromisoformat(self.day) - _EPOCH).days
+
+    def reaches(self, reader: WindowReader, block: Block) -> bool:
+        """Whether any of its scenes may show something of a block."""
+        return any(
+            reader.reaches(next(iter(layer.bands.values()))[0].href, block) for layer in self.layers
+        )
+
+    def look(
+        self, reader: WindowReader, block: Block, grow: float | None, reach: int,
+        missed: Missed, values: NDArray[np.uint16],
+    ) -> NDArray[np.uint8] | None:  # fmt: skip
+        """Fill `values` (bands, rows, cols) with the block's clear measurements, 0 where there are none.
+
+        A pixel is taken whole from the first scene that shows it clearly. grow: metres by which
+        unclear areas grow; None leaves it to each product. reach: 0, or the distance in pixels up to which the
+        distance to the nearest unclear pixel is wanted; then it is returned (rows, cols).
+        """
+        far = np.zeros(values.shape[1:], np.uint8) if reach else None
+        seen: NDArray[np.bool_] | None = None
+        for layer in self.layers:
+            image = values if seen is None else np.empty_like(values)
+            try:
+                view = _look(layer, reader, block, grow, reach, image)
+            except FailedReadError as error:
+                missed(layer.scene.id, error, block)
+                view = None
+            if view is None:
+                continue
+            visible, distance = view
+            if seen is None:
+                np.multiply(values, visible, out=values)
+                seen = visible
+            else:
+                visible &= ~seen
+                np.copyto(values, image, where=visible)
+                seen |= visible
+            if far is not None and distance is not None:
+                np.copyto(far, distance, where=visible)
+        if seen is None:
+            values[...] = 0
+        return far
+
+
+def _look(
+    layer: Layer, reader: WindowReader, block: Block, grow: float | None, reach: int,
+    image: NDArray[np.uint16],
+) -> tuple[NDArray[np.bool_], NDArray[np.uint8] | None] | None:  # fmt: skip
+    """Fill `image` with a scene's numbers, and say which pixels it shows; None if it shows none.
+
+    The masks are read first: where they hide the whole block, its bands are not read.
+    """
+    visible, distance = _clear(layer, reader, block, grow, reach)
+    for band in layer.shapes:
+        visible &= reader.has_data(band, block)
+    if not visible.any():
+        return None
+    for part, (band, numbers) in zip(image, layer.bands.values(), strict=True):
+        reader.measure(band, numbers, block, part)
+    if layer.scene.product.kind == "photo":
+        visible &= (image != 0).any(axis=0)
+        for part, (_, numbers) in zip(image, layer.bands.values(), strict=True):
+            # Where other bands have a colour, the tag's number is one too; 0 is nodata in a composite.
+            part[part == 0] = max(numbers.nodata[0] if numbers.nodata else 1, 1)
+    else:
+        for part in image:
+            visible &= part != 0
+    return (visible, distance) if visible.any() else None
+
+
+def _clear(
+    layer: Layer, reader: WindowReader, block: Block, grow: float | None, reach: int
+) -> tuple[NDArray[np.bool_], NDArray[np.uint8] | None]:
+    """Where nothing hides the ground, and how far the nearest hidden pixel is."""
+    rows, cols = block
+    shape = rows.stop - rows.start, cols.stop - cols.start
+    around = (
+        slice(rows.start - reach, rows.stop + reach),
+        slice(cols.start - reach, cols.stop + reach),
+    )
+    found = layer.hidden(reader, around, grow)
+    if found is None:
+        return np.ones(shape, np.bool_), np.full(shape, reach, np.uint8) if reach else None
+    hidden, outside = found
+    if not reach:
+        return ~(hidden | outside), None
+    inner = slice(reach, -reach), slice(reach, -reach)
+    return ~(hidden | outside)[inner], cloud_distance(hidden, reach)[inner]

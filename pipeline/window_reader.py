@@ -1,0 +1,247 @@
+"""What rasters show of the blocks of one grid, whatever grid they have themselves."""
+
+import dataclasses
+import math
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from pyproj.exceptions import ProjError
+from rasterio.enums import Resampling
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+
+from landcover.area import ground_size
+from landcover.compositing import cloud_distance
+from landcover.errors import RasterError
+from landcover.resampling import (
+    Block,
+    Numbers,
+    Patch,
+    PixelMap,
+    harmonize,
+    window,
+)  # fmt: skip
+from pipeline.raster_files import RasterFiles, plain
+
+OUTSIDE = 255
+"""What a block's code is where the raster does not reach."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """One band of a raster file."""
+
+    href: str
+    number: int
+    """1-based."""
+
+
+@dataclass
+class WindowReader:
+    """Reads blocks of a grid from rasters: measurements bilinear, codes and masks from the nearest pixel.
+
+    Rasters cut from the grid itself are read as they are. Finer ones are averaged to whole numbers
+    of their pixels first. A block gives the same numbers whatever blocks the grid is cut into; it may
+    reach beyond the grid.
+    """
+
+    files: RasterFiles
+    grid: GeoBox
+    _maps: dict[GeoBox, PixelMap] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    read_bytes: int = 0
+    """Decoded so far."""
+
+    def measure(self, band: Band, numbers: Numbers, block: Block, out: NDArray[np.uint16]) -> None:
+        """Fill `out` (the block's rows, cols) with harmonised numbers, 0 where there is none."""
+        pixel_map = self.pixel_map(band.href)
+        if pixel_map.shift is not None:
+            found = self._same_grid(pixel_map.shift, band, block, numbers, into=out)
+            if not found or found[1].shape != out.shape:
+                out[...] = 0
+            if found:
+                part, image = found
+                harmonize(image, numbers, image if image is out else out[part])
+        elif patch := self._patch(pixel_map, band, block, Resampling.average, numbers):
+            patch.bilinear(numbers, out)
+        else:
+            out[...] = 0
+
+    def look_up(
+        self, band: Band, table: NDArray[np.uint8], block: Block, grow: float = 0.0
+    ) -> NDArray[np.uint8]:
+        """What a table of 65,536 entries, 0 or 1, says of the stored codes of a block (rows, cols).
+
+        grow: metres by which the ones grow, on the raster's own pixels. OUTSIDE where the raster
+        does not reach.
+        """
+        grid = self.files.facts(band.href).grid
+        wide = math.ceil(grow / ground_size(grid)) if grow else 0
+
+        def meaning(image: NDArray[Any]) -> NDArray[np.uint8]:
+            found: NDArray[np.uint8] = table[image.astype(np.uint16)]
+            if not wide:
+                return found
+            return (cloud_distance(found > 0, wide + 1) <= wide).view(np.uint8)
+
+        return self._nearest(band, block, meaning, halo=wide)
+
+    def has_data(self, band: Band, block: Block) -> NDArray[np.bool_]:
+        """Where the file's own mask or alpha says that there is data: (rows, cols)."""
+        seen = self._nearest(band, block, lambda image: (image > 0).view(np.uint8), mask=True)
+        return np.equal(seen, 1)
+
+    def _nearest(
+        self, band: Band, block: Block, meaning: Callable[[NDArray[Any]], NDArray[np.uint8]],
+        *, mask: bool = False, halo: int = 0,
+    ) -> NDArray[np.uint8]:  # fmt: skip
+        """Meaning of the nearest pixel; it may depend on pixels of the raster as far as the halo."""
+        out = np.full(_shape(block), OUTSIDE, np.uint8)
+        pixel_map = self.pixel_map(band.href)
+        if pixel_map.shift is not None:
+            wide = np.full(_shape(_widened(block, halo)), OUTSIDE, np.uint8) if halo else out
+            if found := self._same_grid(
+                pixel_map.shift, band, _widened(block, halo), None, mask=mask
+            ):
+                wide[found[0]] = meaning(found[1])
+            return wide[halo:-halo, halo:-halo] if halo else out
+        if patch := self._patch(
+            pixel_map, band, block, Resampling.nearest, None, mask=mask, halo=halo
+        ):
+            dataclasses.replace(patch, image=meaning(patch.image)).nearest(out)
+        return out
+
+    def reaches(self, href: str, block: Block) -> bool:
+        """Whether a raster may show something of a block."""
+        pixel_map = self.pixel_map(href)
+        if pixel_map.shift is not None:
+            return _overlap(pixel_map.shift, block, pixel_map.shape) is not None
+        row, col, _ = _positions(pixel_map, _key(block))
+        return window(row, col, pixel_map.shape) is not None
+
+    def pixel_map(self, href: str) -> PixelMap:
+        """Where the grid lies on a raster."""
+        image = self.files.facts(href).grid
+        with self._lock:
+            if image not in self._maps:
+                self._maps[image] = _mapped(image, self.grid, href)
+            return self._maps[image]
+
+    def _same_grid(
+        self, shift: tuple[int, int], band: Band, block: Block, numbers: Numbers | None,
+        *, mask: bool = False, into: NDArray[Any] | None = None,
+    ) -> tuple[Block, NDArray[Any]] | None:  # fmt: skip
+        """The part of a block that a raster of the same grid covers, and its pixels.
+
+        into: where they may be read to, if they fit.
+        """
+        facts = self.files.facts(band.href)
+        cuts = _overlap(shift, block, facts.grid.shape)
+        if cuts is None:
+            return None
+        if into is not None and (
+            into.shape != _shape(cuts) or facts.dtypes[band.number - 1] != into.dtype
+        ):
+            into = None
+        image = self._read(band, cuts, 1, Resampling.nearest, numbers, mask=mask, into=into)
+        rows, cols = (
+            slice(cut.start - move - part.start, cut.stop - move - part.start)
+            for cut, move, part in zip(cuts, shift, block, strict=True)
+        )
+        return (rows, cols), image
+
+    def _patch(
+        self, pixel_map: PixelMap, band: Band, block: Block, shrinking: Resampling, numbers: Numbers | None,
+        *, mask: bool = False, halo: int = 0,
+    ) -> Patch | None:  # fmt: skip
+        positions = _positions(pixel_map, _key(block))
+        cuts = window(*positions[:2], pixel_map.shape)
+        if cuts is None:
+            return None
+        rows, cols = (
+            slice(max(0, cut.start), min(length, cut.stop))
+            for cut, length in zip(_widened(cuts, halo), pixel_map.shape, strict=True)
+        )
+        cuts = rows, cols
+        image = self._read(band, cuts, pixel_map.shrink, shrinking, numbers, mask=mask)
+        origin = (cuts[0].start, cuts[1].start)
+        return Patch(image, origin, pixel_map.shape, positions, (block[0].start, block[1].start))
+
+    def _read(
+        self, band: Band, cuts: Block, shrink: int, resampling: Resampling, numbers: Numbers | None,
+        *, mask: bool, into: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:  # fmt: skip
+        """A window of a raster, shrunk by a whole number."""
+        shape = _shape(cuts)
+        rows, cols = cuts
+        cut = Window(cols.start * shrink, rows.start * shrink, shape[1] * shrink, shape[0] * shrink)
+        image: NDArray[Any] = np.empty(0)
+
+        def work(dataset: DatasetReader) -> NDArray[Any]:
+            nonlocal image
+            read: Callable[..., NDArray[Any]] = dataset.read_masks if mask else dataset.read
+            where = {"out_shape": shape} if into is None else {"out": into}
+            image = read(band.number, window=cut, resampling=resampling, **where)
+            return image
+
+        def suspect() -> bool:
+            nodata = (0,) if numbers is None else (0, *numbers.nodata)
+            return bool(np.isin(image, nodata).any())
+
+        found = self.files.read_pixels(band.href, band.number, cut, suspect, work)
+        with self._lock:
+            self.read_bytes += found.nbytes * shrink**2
+        return found
+
+
+def _mapped(image: GeoBox, grid: GeoBox, href: str) -> PixelMap:
+    """Where a grid lies on a raster; RasterError where the one has no place on the other."""
+    found = PixelMap(image, grid)
+    try:
+        found.shrink  # noqa: B018 - makes the transformation
+    except ProjError as error:
+        raise RasterError(
+            f"{plain(href)} cannot be placed on the grid: there is no way from its CRS to {grid.crs}; "
+            "is it an image of the Earth?"
+        ) from error
+    return found
+
+
+@lru_cache(maxsize=32)
+def _positions(
+    pixel_map: PixelMap, block: tuple[int, int, int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Shared by all images of one grid, which are read one after the other for a block."""
+    return pixel_map.positions((slice(*block[:2]), slice(*block[2:])))
+
+
+def _widened(block: Block, halo: int) -> Block:
+    rows, cols = block
+    return slice(rows.start - halo, rows.stop + halo), slice(cols.start - halo, cols.stop + halo)
+
+
+def _key(block: Block) -> tuple[int, int, int, int]:
+    rows, cols = block
+    return rows.start, rows.stop, cols.start, cols.stop
+
+
+def _shape(block: Block) -> tuple[int, int]:
+    rows, cols = block
+    return rows.stop - rows.start, cols.stop - cols.start
+
+
+def _overlap(shift: tuple[int, int], block: Block, shape: Iterable[int]) -> Block | None:
+    """The part of an image of the same grid that a block covers, in the image's rows and columns."""
+    cuts = [
+        slice(max(0, part.start + move), min(length, part.stop + move))
+        for part, move, length in zip(block, shift, shape, strict=True)
+    ]
+    if any(cut.stop <= cut.start for cut in cuts):
+        return None
+    return cuts[0], cuts[1]
