@@ -23,7 +23,7 @@ from landcover.compositing import (
 from landcover.errors import RasterError
 from landcover.grid import inside
 from landcover.resampling import Block
-from pipeline.observation import Layer, Observation
+from pipeline.observation import CLEAR, Layer, Observation
 from pipeline.raster_files import FailedReadError
 from pipeline.window_reader import WindowReader
 
@@ -54,17 +54,19 @@ class FailedReadsError(RasterError):
 
 @dataclass
 class Holes:
-    """Windows that could not be read, and how many may be."""
+    """Windows (a scene's part of a block) that could not be read, and how many may be."""
 
     percent: float
-    """Of all window reads that may fail."""
-    reads: int = 0
-    """Window reads of all blocks and scenes."""
+    """Of all windows that may be missing."""
+    scenes: int = 0
+    """All that were to be read."""
+    blocks: int | None = None
+    """Windows of a scene; None until it is known."""
     failed: list[dict[str, Any]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def missed(self, scene: str, error: FailedReadError, block: Block | None = None) -> None:
-        """Take down a failed window (or scene); raises FailedReadsError where it is one too many."""
+        """Take down a failed window, or all of a scene; raises FailedReadsError if it is one too many."""
         rows, cols = block or (None, None)
         entry = {
             "scene": scene, "asset": error.href, "reason": error.reason, "attempts": error.attempts,
@@ -72,8 +74,22 @@ class Holes:
         }  # fmt: skip
         with self.lock:
             self.failed.append(entry)
-            if len(self.failed) > self.reads * self.percent / 100:
-                raise FailedReadsError(str(error), self.failed) from error
+            self._check(str(error), error)
+
+    def cut(self, blocks: int) -> None:
+        """Say into how many windows each scene is cut; raises as `missed` does."""
+        with self.lock:
+            self.blocks = blocks
+            if self.failed:
+                self._check(f"{self.failed[0]['asset']} cannot be read.", None)
+
+    def _check(self, reason: str, cause: Exception | None) -> None:
+        if self.percent and self.blocks is None:
+            return  # judged when it is known how much of all this is
+        blocks = self.blocks or 1
+        lost = sum(1 if entry["rows"] else blocks for entry in self.failed)
+        if lost > self.scenes * blocks * self.percent / 100:
+            raise FailedReadsError(reason, self.failed) from cause
 
 
 @dataclass(frozen=True)
@@ -99,6 +115,7 @@ class BlockCompositor:
     def composites(self) -> Iterator[tuple[Block, Composite]]:
         """Each block with its composite, in the order of `blocks`; two are in the readers' queue."""
         blocks = self.blocks()
+        self.holes.cut(len(blocks))
         largest = max((r.stop - r.start) * (c.stop - c.start) for r, c in blocks)
         room = len(self.observations) * len(self.bands) * largest
         stacks = [np.empty(room, np.uint16) for _ in blocks[:2]]
@@ -175,8 +192,8 @@ class _Reading:
 
 
 def preferences(
-    observations: Sequence[Observation], reader: WindowReader, footprint: BaseGeometry, method: str
-) -> list[float]:
+    observations: Sequence[Observation], reader: WindowReader, footprint: BaseGeometry, method: str, holes: Holes
+) -> list[float]:  # fmt: skip
     """How much each observation is liked, by the methods that choose whole observations.
 
     `latest`: its day. `least-cloudy-scene`: the clear share of the footprint by the quality band, else
@@ -191,16 +208,22 @@ def preferences(
     coarse = WindowReader(reader.files, grid.zoom_to(shape=(rows, cols)))
     wanted = inside(coarse.grid, footprint)
     with ThreadPoolExecutor(_REMOTE_READS) as readers:
-        return list(readers.map(lambda one: _clear_share(one, coarse, wanted), observations))
+        return list(readers.map(lambda one: _clear_share(one, coarse, wanted, holes), observations))
 
 
-def _clear_share(one: Observation, coarse: WindowReader, wanted: NDArray[np.bool_]) -> float:
+def _clear_share(
+    one: Observation, coarse: WindowReader, wanted: NDArray[np.bool_], holes: Holes
+) -> float:
     clear = np.zeros(wanted.shape, np.float64)
     block = slice(0, wanted.shape[0]), slice(0, wanted.shape[1])
     for layer in one.layers:
-        found = layer.hidden(coarse, block)
+        try:
+            found = layer.views(coarse, block)
+        except FailedReadError as error:
+            holes.missed(layer.scene.id, error, block)
+            continue
         if found is not None:
-            clear = np.maximum(clear, ~(found[0] | found[1]))
+            clear = np.maximum(clear, found == CLEAR)
         elif layer.scene.cloud_cover is not None:
             clear = np.maximum(clear, 1 - layer.scene.cloud_cover / 100)
     return float(clear[wanted].mean()) if wanted.any() else 0.0

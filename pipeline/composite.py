@@ -1,6 +1,5 @@
 """Scenes of a period become one cloud-free image on the region's grid."""
 
-import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +48,8 @@ def composite(
 
     items: items.json. footprint: EPSG:4326; pixels whose centre is outside become nodata.
     method: one of landcover.compositing.METHODS. cloud_buffer: metres by which clouds and shadows
-    grow; the default is each product's. hole_budget: percent of the window reads that may fail.
+    grow; the default is each product's. hole_budget: percent of the windows (a scene's part of a
+    block) that may be unreadable; they are left out and listed.
     The file holds uint16 per band (reflectance x 10000, or digital numbers of photographs), 0 =
     nodata, then the number of clear observations and the day of the one chosen (or nearest to the
     median), days since 1970-01-01. Raises CatalogError where a scene lacks a band, RasterError where
@@ -61,12 +61,12 @@ def composite(
     share_heaps()
     with RasterFiles(Signer()) as files:
         reader = WindowReader(files, grid)
-        holes = Holes(hole_budget, reads=len(scenes))
+        holes = Holes(hole_budget, len(scenes))
         layers = _open_layers(scenes, bands, files, holes)
         observations = observe(layers)
         compositor = BlockCompositor(
             observations, bands, reader, holes, method, cloud_buffer,
-            preferences(observations, reader, footprint, method),
+            preferences(observations, reader, footprint, method, holes),
         )  # fmt: skip
         with open_cog(output, grid, _profile(scenes, bands, method), in_order=False) as writer:
             wanted = seen = 0
@@ -105,7 +105,7 @@ def _open_layers(
             return None
 
     remote = any("://" in source.href for scene in scenes for source in scene.bands.values())
-    with ThreadPoolExecutor(_SCENES_AT_ONCE if remote else os.cpu_count()) as pool:
+    with ThreadPoolExecutor(_SCENES_AT_ONCE if remote else 1) as pool:
         return [layer for layer in pool.map(look, scenes) if layer is not None]
 
 

@@ -18,12 +18,14 @@ from landcover.harmonization import (
 from landcover.resampling import Block, Numbers
 from pipeline.raster_files import FailedReadError, RasterFiles, plain
 from pipeline.scenes import Scene, Source
-from pipeline.window_reader import OUTSIDE, Band, WindowReader
+from pipeline.window_reader import Band, WindowReader
 
 _WHOLE_NUMBERS = ("uint8", "int8", "uint16", "int16")
 _SAMPLE = 512
 """Side of the reduced image on which a scene's offset is checked, pixels."""
 _EPOCH = date(1970, 1, 1)
+CLEAR, HIDDEN = 0, 1
+"""What a quality band says of a pixel, besides OUTSIDE."""
 
 Missed = Callable[[str, FailedReadError, Block], None]
 """Told of a scene that could not be read in a block; raises where that must not be."""
@@ -42,10 +44,10 @@ class Layer:
     """Bands whose file says by a mask or alpha where it has data, one for each such file."""
     harmonization: Harmonization
 
-    def hidden(
+    def views(
         self, reader: WindowReader, block: Block, grow: float | None = None
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
-        """Where the quality band says that the ground is hidden, and where it does not reach.
+    ) -> NDArray[np.uint8] | None:
+        """What the quality band says of a block (rows, cols): CLEAR, HIDDEN, or OUTSIDE of it.
 
         grow: metres by which hidden areas grow; None leaves it to the product's rule. None where the
         scene has no quality band.
@@ -54,8 +56,7 @@ class Layer:
         if self.mask is None or rule is None:
             return None
         wide = rule.grow if grow is None else grow
-        found = reader.look_up(self.mask, rule.unclear().view(np.uint8), block, wide)
-        return found == 1, found == OUTSIDE
+        return reader.look_up(self.mask, rule.unclear().view(np.uint8), block, wide)
 
 
 def open_layer(scene: Scene, bands: Sequence[str], files: RasterFiles) -> Layer:
@@ -176,7 +177,6 @@ class Observation:
                 continue
             visible, distance = view
             if seen is None:
-                np.multiply(values, visible, out=values)
                 seen = visible
             else:
                 visible &= ~seen
@@ -193,8 +193,9 @@ def _look(
     layer: Layer, reader: WindowReader, block: Block, grow: float | None, reach: int,
     image: NDArray[np.uint16],
 ) -> tuple[NDArray[np.bool_], NDArray[np.uint8] | None] | None:  # fmt: skip
-    """Fill `image` with a scene's numbers, and say which pixels it shows; None if it shows none.
+    """Fill `image` with a scene's numbers, 0 where it shows nothing clearly, and say where it does.
 
+    None if it shows nothing at all; then the image is not to be used.
     The masks are read first: where they hide the whole block, its bands are not read.
     """
     visible, distance = _clear(layer, reader, block, grow, reach)
@@ -209,9 +210,9 @@ def _look(
         for part, (_, numbers) in zip(image, layer.bands.values(), strict=True):
             # Where other bands have a colour, the tag's number is one too; 0 is nodata in a composite.
             part[part == 0] = max(numbers.nodata[0] if numbers.nodata else 1, 1)
-    else:
-        for part in image:
-            visible &= part != 0
+    for part in image:
+        visible &= part != 0
+    np.multiply(image, visible, out=image)
     return (visible, distance) if visible.any() else None
 
 
@@ -225,11 +226,10 @@ def _clear(
         slice(rows.start - reach, rows.stop + reach),
         slice(cols.start - reach, cols.stop + reach),
     )
-    found = layer.hidden(reader, around, grow)
+    found = layer.views(reader, around, grow)
     if found is None:
         return np.ones(shape, np.bool_), np.full(shape, reach, np.uint8) if reach else None
-    hidden, outside = found
     if not reach:
-        return ~(hidden | outside), None
+        return np.equal(found, CLEAR), None
     inner = slice(reach, -reach), slice(reach, -reach)
-    return ~(hidden | outside)[inner], cloud_distance(hidden, reach)[inner]
+    return np.equal(found[inner], CLEAR), cloud_distance(found == HIDDEN, reach)[inner]

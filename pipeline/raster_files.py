@@ -4,7 +4,6 @@ import contextlib
 import copy
 import itertools
 import math
-import os
 import random
 import re
 import threading
@@ -47,7 +46,6 @@ _HTTP = {
 """GDAL settings for reading COGs over HTTP. Not for local files: they would hide their side-cars."""
 _SECOND_LOOK = {"GDAL_INGESTED_BYTES_AT_OPEN": "16384"}
 """Cuts the file into other requests, so that one wrong answer does not look alike on both handles."""
-_AWS_KEYS = {"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"}
 _ATTEMPTS = 12
 _ATTEMPTS_UNSIGNED = 3
 """Where a server refuses an address that no new token could make better."""
@@ -221,7 +219,7 @@ class RasterFiles:
         """
         taken = None if second else self._take(href)
         address, dataset = taken or self._persist(href, lambda: self._open(href, second))
-        with rasterio.Env(**self._settings(href, second)):
+        with self._environment(href, second):
             try:
                 yield dataset
             except BaseException:
@@ -232,16 +230,21 @@ class RasterFiles:
         else:
             self._give(href, address, dataset)
 
-    def _settings(self, href: str, second: bool) -> dict[str, str]:
+    @contextlib.contextmanager
+    def _environment(self, href: str, second: bool) -> Iterator[None]:
+        """GDAL's settings for a remote file; local ones need none, and entering takes its time."""
         if _is_local(href):
-            return {}
+            yield
+            return
+        with rasterio.Env(**self._settings(href, second)):
+            yield
+
+    def _settings(self, href: str, second: bool) -> dict[str, str]:
         settings = (
             _HTTP | {"GDAL_HTTP_TIMEOUT": str(self._timeout)} | (_SECOND_LOOK if second else {})
         )
         if href in self._without_head:
             settings["CPL_VSIL_CURL_USE_HEAD"] = "NO"
-        if not _AWS_KEYS & set(os.environ):
-            settings["AWS_NO_SIGN_REQUEST"] = "YES"
         return settings | self._signer.settings(href)
 
     def _address(self, href: str) -> str:
@@ -273,7 +276,7 @@ class RasterFiles:
         if _is_http(address):
             # The number is never sent; it keeps GDAL from answering one handle from another's cache.
             path = f"/vsicurl/{address}#{next(_handle_numbers)}"
-        with rasterio.Env(**self._settings(href, second)):
+        with self._environment(href, second):
             dataset = rasterio.open(path, driver=_driver(href), sharing=False)
             try:
                 if not second:  # what that one gives is compared

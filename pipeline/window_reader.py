@@ -191,7 +191,8 @@ class WindowReader:
             return image
 
         def suspect() -> bool:
-            nodata = (0,) if numbers is None else (0, *numbers.nodata)
+            tag = self.files.facts(band.href).nodata[band.number - 1]
+            nodata = [0, *([] if tag is None else [tag]), *(numbers.nodata if numbers else ())]
             return bool(np.isin(image, nodata).any())
 
         found = self.files.read_pixels(band.href, band.number, cut, suspect, work)

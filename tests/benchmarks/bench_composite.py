@@ -190,7 +190,7 @@ def ours(items: Path, size: int) -> NDArray[np.uint16]:
         reader = WindowReader(files, grid_of(size))
         with ThreadPoolExecutor(THREADS) as pool:
             layers = list(pool.map(lambda scene: open_layer(scene, BANDS, files), scenes))
-        compositor = BlockCompositor(observe(layers), BANDS, reader, Holes(0.0))
+        compositor = BlockCompositor(observe(layers), BANDS, reader, Holes(0.0), cloud_buffer=0.0)
         for block, made in compositor.composites():
             image[:, *block] = made.image
     return image
@@ -210,7 +210,8 @@ def xarray(items: Path, size: int) -> xr.Dataset:
     """The recipe of the tutorials."""
     stack = loaded(items, size, 2048)
     bands = stack[list(BANDS)]
-    with warnings.catch_warnings():
+    # As it is where bottleneck is not installed: with it, xarray calls the next recipe by itself.
+    with warnings.catch_warnings(), xr.set_options(use_bottleneck=False):
         warnings.simplefilter("ignore", RuntimeWarning)  # pixels without observation
         clear = ~stack["scl"].isin(UNCLEAR) & (bands != 0)
         return bands.where(clear).median("time").compute(scheduler="threads", num_workers=THREADS)
