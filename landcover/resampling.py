@@ -332,6 +332,42 @@ def harmonize(image: NDArray[np.generic], numbers: Numbers, out: NDArray[np.uint
         _harmonize(image, *numbers.arguments, out)
 
 
+@njit(cache=True, nogil=True)
+def _averaged(image, shrink, out) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+    for r in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            total = 0.0
+            n = 0
+            for i in range(r * shrink, (r + 1) * shrink):
+                for j in range(c * shrink, (c + 1) * shrink):
+                    total += image[i, j]
+                    n += image[i, j] != 0
+            enough = 2 * n >= shrink * shrink
+            out[r, c] = np.uint16(np.rint(total / n)) if enough else np.uint16(0)
+
+
+def averaged(image: NDArray[np.uint16], shrink: int) -> NDArray[np.uint16]:
+    """Mean of the measurements in each square of pixels; 0 where most of them have none.
+
+    image: (rows x shrink, cols x shrink), 0 = none. Returns (rows, cols).
+    """
+    rows, cols = (length // shrink for length in image.shape)
+    out = np.empty((rows, cols), np.uint16)
+    _averaged(image, shrink, out)
+    return out
+
+
+def highest(image: NDArray[np.uint8], shrink: int) -> NDArray[np.uint8]:
+    """Highest number in each square of pixels: (rows x shrink, cols x shrink) to (rows, cols)."""
+    rows, cols = (length // shrink for length in image.shape)
+    found: NDArray[np.uint8] = image.reshape(rows, shrink, cols, shrink).max(axis=(1, 3))
+    return found
+
+
+MEASURED = Numbers(nodata=(0.0,), floor=1.0)
+"""Of numbers that are measurements already, 0 where there is none."""
+
+
 @dataclass(frozen=True)
 class Patch:
     """The part of a shrunk image that a block needs, and where the block's pixels lie on it."""

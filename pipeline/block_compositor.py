@@ -60,8 +60,8 @@ class Holes:
     """Of all windows that may be missing."""
     scenes: int = 0
     """All that were to be read."""
-    blocks: int | None = None
-    """Windows of a scene; None until it is known."""
+    windows: int | None = None
+    """Of all scenes together; None until it is known."""
     failed: list[dict[str, Any]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -76,19 +76,23 @@ class Holes:
             self.failed.append(entry)
             self._check(str(error), error)
 
-    def cut(self, blocks: int) -> None:
-        """Say into how many windows each scene is cut; raises as `missed` does."""
+    def cut(self, windows: int) -> None:
+        """Say into how many windows the scenes are cut; raises as `missed` does."""
         with self.lock:
-            self.blocks = blocks
+            self.windows = windows
             if self.failed:
                 self._check(f"{self.failed[0]['asset']} cannot be read.", None)
 
     def _check(self, reason: str, cause: Exception | None) -> None:
-        if self.percent and self.blocks is None:
+        if self.percent and self.windows is None:
             return  # judged when it is known how much of all this is
-        blocks = self.blocks or 1
-        lost = sum(1 if entry["rows"] else blocks for entry in self.failed)
-        if lost > self.scenes * blocks * self.percent / 100:
+        whole = sum(entry["rows"] is None for entry in self.failed)
+        lost = len(self.failed) - whole
+        windows = self.windows or 0
+        # A scene that did not open is as much as the others are on average.
+        read = max(self.scenes - whole, 1)
+        share = (lost + windows / read * whole) / max(windows + windows / read * whole, 1)
+        if 100 * share > self.percent or not windows:
             raise FailedReadsError(reason, self.failed) from cause
 
 
@@ -115,7 +119,8 @@ class BlockCompositor:
     def composites(self) -> Iterator[tuple[Block, Composite]]:
         """Each block with its composite, in the order of `blocks`; two are in the readers' queue."""
         blocks = self.blocks()
-        self.holes.cut(len(blocks))
+        if self.holes.percent:
+            self.holes.cut(self._windows(blocks))
         largest = max((r.stop - r.start) * (c.stop - c.start) for r, c in blocks)
         room = len(self.observations) * len(self.bands) * largest
         stacks = [np.empty(room, np.uint16) for _ in blocks[:2]]
@@ -134,6 +139,11 @@ class BlockCompositor:
             except BaseException:
                 readers.shutdown(wait=False, cancel_futures=True)
                 raise
+
+    def _windows(self, blocks: Sequence[Block]) -> int:
+        """Number of pairs of a scene and a block that it may show something of."""
+        hrefs = [next(iter(layer.bands.values()))[0].href for layer in self._layers()]
+        return sum(self.reader.reaches(href, block) for block in blocks for href in hrefs)
 
     def _readers(self) -> int:
         hrefs = (band.href for layer in self._layers() for band, _ in layer.bands.values())

@@ -14,7 +14,7 @@ from landcover.compositing import METHODS
 from landcover.errors import RasterError, SettingsError
 from landcover.grid import inside
 from pipeline.artifacts import Report
-from pipeline.block_compositor import BlockCompositor, Holes, preferences
+from pipeline.block_compositor import BlockCompositor, FailedReadsError, Holes, preferences
 from pipeline.cog import CogProfile, open_cog
 from pipeline.heaps import share_heaps
 from pipeline.items import frozen_scenes
@@ -78,6 +78,8 @@ def composite(
                 pixels = np.concatenate([made.image, made.count[None], made.day[None]])
                 writer.place(pixels * keep, block)
                 progress.step()
+            if wanted and not seen and holes.failed:
+                raise FailedReadsError("No pixel is seen clearly.", holes.failed)
             _check_seen(wanted, seen, len(scenes), grid)
         return _details(compositor, layers, wanted, seen)
 

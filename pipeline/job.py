@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -58,6 +59,14 @@ class Job(BaseModel):
         return DEFAULT_CLOUD_COVER if chosen is None else chosen
 
     @property
+    def shown_catalog(self) -> str:
+        """The catalogue as it may be written down: no user, password or key."""
+        if "://" not in self.catalog:
+            return self.catalog
+        parts = urlsplit(self.catalog)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+    @property
     def method(self) -> str:
         """How one image is made of many."""
         return self.region.method or DEFAULT_METHOD
@@ -71,7 +80,7 @@ class Job(BaseModel):
         """The settings that decide the map, as JSON values for `run.json`."""
         return {
             "period": str(self.period) if self.period else None,
-            "catalog": self.catalog,
+            "catalog": self.shown_catalog,
             "collections": self.region.collections,
             "max_cloud_cover_percent": self.max_cloud_cover,
             "filter": self.region.filter,

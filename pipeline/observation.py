@@ -17,7 +17,7 @@ from landcover.harmonization import (
 )  # fmt: skip
 from landcover.resampling import Block, Numbers
 from pipeline.raster_files import FailedReadError, RasterFiles, plain
-from pipeline.scenes import Scene, Source
+from pipeline.scenes import UNDATED, Scene, Source
 from pipeline.window_reader import Band, WindowReader
 
 _WHOLE_NUMBERS = ("uint8", "int8", "uint16", "int16")
@@ -127,6 +127,8 @@ def _numbers(scene: Scene, source: Source, decided: Harmonization, files: Raster
 
 def _harmonization(scene: Scene, files: RasterFiles) -> Harmonization:
     """What is added to the scene's numbers, checked against a sample of its red band where in doubt."""
+    if not scene.product.baseline_offset:
+        return Harmonization(0, f"{scene.product.name}: no offset by processing baseline")
     red = scene.bands.get("red")
     baseline = processing_baseline(scene.properties)
     if red is None or baseline is None or baseline < OFFSET_BASELINE:
@@ -145,8 +147,10 @@ class Observation:
 
     @property
     def number(self) -> int:
-        """Days since 1970-01-01; 0 where the day is not known."""
-        return 0 if self.day == "undated" else (date.fromisoformat(self.day) - _EPOCH).days
+        """Days since 1970-01-01; 0 where the day is not known, or before."""
+        if self.day == UNDATED:
+            return 0
+        return max(0, (date.fromisoformat(self.day) - _EPOCH).days)
 
     def reaches(self, reader: WindowReader, block: Block) -> bool:
         """Whether any of its scenes may show something of a block."""

@@ -232,11 +232,15 @@ class RasterFiles:
 
     @contextlib.contextmanager
     def _environment(self, href: str, second: bool) -> Iterator[None]:
-        """GDAL's settings for a remote file; local ones need none, and entering takes its time."""
-        if _is_local(href):
+        """GDAL's settings for a file; local GeoTIFFs need none, and entering takes its time."""
+        if not _is_local(href):
+            settings = self._settings(href, second)
+        elif _is_jpeg(href):  # GDAL decodes them in threads of its own, whose errors get lost
+            settings = {"GDAL_NUM_THREADS": "1"}
+        else:
             yield
             return
-        with rasterio.Env(**self._settings(href, second)):
+        with rasterio.Env(**settings):
             yield
 
     def _settings(self, href: str, second: bool) -> dict[str, str]:
@@ -350,8 +354,11 @@ def _are_equal(one: object, other: object) -> bool:
 def _driver(href: str) -> str | None:
     if _is_local(href):
         return None
-    is_jpeg = urlsplit(href).path.lower().endswith((".jp2", ".j2k"))
-    return "JP2OpenJPEG" if is_jpeg else "GTiff"
+    return "JP2OpenJPEG" if _is_jpeg(href) else "GTiff"
+
+
+def _is_jpeg(href: str) -> bool:
+    return urlsplit(href).path.lower().endswith((".jp2", ".j2k"))
 
 
 def _facts(dataset: DatasetReader) -> RasterFacts:

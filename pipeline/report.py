@@ -270,11 +270,35 @@ def _facts(run: Mapping[str, Any], grid: GeoBox) -> list[tuple[str, str]]:
         ("Catalogue", _public(run.get("catalog"))),
         ("Model", Path(str(model["path"])).name if model.get("path") else None),
         ("Model SHA-256", model.get("sha256")),
+        *_making(run.get("stages") or {}),
         ("Coordinate system", _crs_text(CRS(grid.crs))),
         ("Pixel size", _pixel_text(grid)),
         ("Raster size", f"{cols:,} x {rows:,} pixels"),
     ]
     return [(name, plain(value)) for name, value in facts if value]
+
+
+def _making(stages: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """How the image was made of the scenes: method, days, scenes left out, failed reads."""
+    search, composite = (
+        (stages.get(name) or {}).get("details") or {} for name in ("search", "composite")
+    )
+    seen, days = search.get("coverage") or {}, composite.get("observation_days")
+    newer, failed = (
+        search.get("superseded") or (),
+        (composite.get("reads") or {}).get("failed") or (),
+    )
+    return [
+        ("Composite", f"{composite.get('method', 'median')} of {days} days" if days else None),
+        (
+            "Days over each part",
+            f"{seen['min_days']} to {seen['max_days']}, median {seen['median_days']:g}"
+            if seen
+            else None,
+        ),
+        ("Scenes superseded by newer processing", str(len(newer)) if newer else None),
+        ("Failed reads left out", str(len(failed)) if failed else None),
+    ]
 
 
 def _pixel_text(grid: GeoBox) -> str:

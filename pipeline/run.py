@@ -89,7 +89,7 @@ def _facts(job: Job) -> dict[str, Any]:
     return {
         "region": _region(job),
         "period": str(job.period or _days(job)),
-        "catalog": job.catalog,
+        "catalog": job.shown_catalog,
         "settings": job.settings() | _grid(job),
         "model": {
             "path": str(job.model),

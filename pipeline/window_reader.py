@@ -1,6 +1,5 @@
 """What rasters show of the blocks of one grid, whatever grid they have themselves."""
 
-import dataclasses
 import math
 import threading
 from collections.abc import Callable, Iterable
@@ -12,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from pyproj.exceptions import ProjError
-from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
@@ -20,15 +18,22 @@ from landcover.area import ground_size
 from landcover.compositing import cloud_distance
 from landcover.errors import RasterError
 from landcover.resampling import (
+    MEASURED,
     Block,
     Numbers,
     Patch,
     PixelMap,
+    averaged,
     harmonize,
+    highest,
     window,
 )  # fmt: skip
 from pipeline.raster_files import RasterFiles, plain
 
+_AT_ONCE = 16 * 2**20
+"""Pixels of a raster finer than the grid that are read at a time."""
+_FARTHEST = 254
+"""Pixels of a mask by which clouds can grow."""
 OUTSIDE = 255
 """What a block's code is where the raster does not reach."""
 
@@ -68,8 +73,17 @@ class WindowReader:
             if found:
                 part, image = found
                 harmonize(image, numbers, image if image is out else out[part])
-        elif patch := self._patch(pixel_map, band, block, Resampling.average, numbers):
-            patch.bilinear(numbers, out)
+            return
+
+        def work(full: Block) -> NDArray[np.uint16]:
+            measured = np.empty(_shape(full), np.uint16)
+            harmonize(self._read(band, full, numbers), numbers, measured)
+            if self.files.facts(band.href).masked[band.number - 1]:
+                measured[self._read(band, full, None, mask=True) == 0] = 0  # lest its colour spread
+            return averaged(measured, pixel_map.shrink) if pixel_map.shrink > 1 else measured
+
+        if patch := self._patch(pixel_map, block, work):
+            patch.bilinear(MEASURED, out)
         else:
             out[...] = 0
 
@@ -81,21 +95,23 @@ class WindowReader:
         grow: metres by which the ones grow, on the raster's own pixels. OUTSIDE where the raster
         does not reach.
         """
-        grid = self.files.facts(band.href).grid
-        wide = math.ceil(grow / ground_size(grid)) if grow else 0
+        wide = math.ceil(grow / ground_size(self.files.facts(band.href).grid)) if grow else 0
+        if wide > _FARTHEST:
+            raise RasterError(
+                f"Clouds cannot grow by {grow:g} m, {wide} pixels of {plain(band.href)}: at most {_FARTHEST} "
+                "pixels; give a smaller cloud buffer."
+            )
 
         def meaning(image: NDArray[Any]) -> NDArray[np.uint8]:
-            found: NDArray[np.uint8] = table[image.astype(np.uint16)]
-            if not wide:
-                return found
-            return (cloud_distance(found > 0, wide + 1) <= wide).view(np.uint8)
+            found: NDArray[np.uint8] = _looked_up(image, table)
+            return (cloud_distance(found > 0, wide + 1) <= wide).view(np.uint8) if wide else found
 
         return self._nearest(band, block, meaning, halo=wide)
 
     def has_data(self, band: Band, block: Block) -> NDArray[np.bool_]:
         """Where the file's own mask or alpha says that there is data: (rows, cols)."""
-        seen = self._nearest(band, block, lambda image: (image > 0).view(np.uint8), mask=True)
-        return np.equal(seen, 1)
+        lacking = self._nearest(band, block, lambda image: (image == 0).view(np.uint8), mask=True)
+        return np.equal(lacking, 0)
 
     def _nearest(
         self, band: Band, block: Block, meaning: Callable[[NDArray[Any]], NDArray[np.uint8]],
@@ -111,10 +127,19 @@ class WindowReader:
             ):
                 wide[found[0]] = meaning(found[1])
             return wide[halo:-halo, halo:-halo] if halo else out
-        if patch := self._patch(
-            pixel_map, band, block, Resampling.nearest, None, mask=mask, halo=halo
-        ):
-            dataclasses.replace(patch, image=meaning(patch.image)).nearest(out)
+
+        def work(full: Block) -> NDArray[np.uint8]:
+            rows, cols = pixel_map.image.shape
+            around = _clipped(_widened(full, halo), (int(rows), int(cols)))
+            found = meaning(self._read(band, around, None, mask=mask))
+            inner = tuple(
+                slice(cut.start - wide.start, cut.stop - wide.start)
+                for cut, wide in zip(full, around, strict=True)
+            )
+            return highest(found[inner], pixel_map.shrink)
+
+        if patch := self._patch(pixel_map, block, work):
+            patch.nearest(out)
         return out
 
     def reaches(self, href: str, block: Block) -> bool:
@@ -149,7 +174,7 @@ class WindowReader:
             into.shape != _shape(cuts) or facts.dtypes[band.number - 1] != into.dtype
         ):
             into = None
-        image = self._read(band, cuts, 1, Resampling.nearest, numbers, mask=mask, into=into)
+        image = self._read(band, cuts, numbers, mask=mask, into=into)
         rows, cols = (
             slice(cut.start - move - part.start, cut.stop - move - part.start)
             for cut, move, part in zip(cuts, shift, block, strict=True)
@@ -157,37 +182,39 @@ class WindowReader:
         return (rows, cols), image
 
     def _patch(
-        self, pixel_map: PixelMap, band: Band, block: Block, shrinking: Resampling, numbers: Numbers | None,
-        *, mask: bool = False, halo: int = 0,
-    ) -> Patch | None:  # fmt: skip
+        self, pixel_map: PixelMap, block: Block, work: Callable[[Block], NDArray[Any]]
+    ) -> Patch | None:
+        """What a block needs of a raster, shrunk; made by `work` of as much of it as is read at a time."""
         positions = _positions(pixel_map, _key(block))
         cuts = window(*positions[:2], pixel_map.shape)
         if cuts is None:
             return None
-        rows, cols = (
-            slice(max(0, cut.start), min(length, cut.stop))
-            for cut, length in zip(_widened(cuts, halo), pixel_map.shape, strict=True)
-        )
-        cuts = rows, cols
-        image = self._read(band, cuts, pixel_map.shrink, shrinking, numbers, mask=mask)
-        origin = (cuts[0].start, cuts[1].start)
-        return Patch(image, origin, pixel_map.shape, positions, (block[0].start, block[1].start))
+        rows, cols = cuts
+        shrink = pixel_map.shrink
+        step = max(1, _AT_ONCE // (shrink**2 * (cols.stop - cols.start)))
+        starts = range(rows.start, rows.stop, step)
+        across = slice(cols.start * shrink, cols.stop * shrink)
+        parts = [
+            work((slice(start * shrink, min(start + step, rows.stop) * shrink), across))
+            for start in starts
+        ]
+        image = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        origin, start = (rows.start, cols.start), (block[0].start, block[1].start)
+        return Patch(image, origin, pixel_map.shape, positions, start)
 
     def _read(
-        self, band: Band, cuts: Block, shrink: int, resampling: Resampling, numbers: Numbers | None,
-        *, mask: bool, into: NDArray[Any] | None = None,
+        self, band: Band, cuts: Block, numbers: Numbers | None,
+        *, mask: bool = False, into: NDArray[Any] | None = None,
     ) -> NDArray[Any]:  # fmt: skip
-        """A window of a raster, shrunk by a whole number."""
-        shape = _shape(cuts)
+        """A window of a raster as it is stored (never of its overviews), or of its mask."""
         rows, cols = cuts
-        cut = Window(cols.start * shrink, rows.start * shrink, shape[1] * shrink, shape[0] * shrink)
+        cut = Window(cols.start, rows.start, cols.stop - cols.start, rows.stop - rows.start)
         image: NDArray[Any] = np.empty(0)
 
         def work(dataset: DatasetReader) -> NDArray[Any]:
             nonlocal image
             read: Callable[..., NDArray[Any]] = dataset.read_masks if mask else dataset.read
-            where = {"out_shape": shape} if into is None else {"out": into}
-            image = read(band.number, window=cut, resampling=resampling, **where)
+            image = read(band.number, window=cut, **({} if into is None else {"out": into}))
             return image
 
         def suspect() -> bool:
@@ -197,7 +224,7 @@ class WindowReader:
 
         found = self.files.read_pixels(band.href, band.number, cut, suspect, work)
         with self._lock:
-            self.read_bytes += found.nbytes * shrink**2
+            self.read_bytes += found.nbytes
         return found
 
 
@@ -220,6 +247,23 @@ def _positions(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
     """Shared by all images of one grid, which are read one after the other for a block."""
     return pixel_map.positions((slice(*block[:2]), slice(*block[2:])))
+
+
+def _looked_up(image: NDArray[Any], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What a table says of codes; 1 of what can be no code: negative numbers and NaN."""
+    if image.dtype.kind == "u":
+        found: NDArray[np.uint8] = table[image.astype(np.uint16)]
+        return found
+    fine = (image >= 0) & (image < table.size)
+    return np.where(fine, table[np.where(fine, image, 0).astype(np.uint16)], np.uint8(1))
+
+
+def _clipped(block: Block, shape: tuple[int, int]) -> Block:
+    rows, cols = (
+        slice(max(0, cut.start), min(length, cut.stop))
+        for cut, length in zip(block, shape, strict=True)
+    )
+    return rows, cols
 
 
 def _widened(block: Block, halo: int) -> Block:
