@@ -87,7 +87,11 @@ def read_image(path: Path, *, is_band: bool) -> ImageFile | None:
     Raises RasterError naming the file where it is damaged, cut short, or not placed on the Earth.
     """
     try:
-        with rasterio.open(path, driver=DRIVERS.get(path.suffix.lower(), ENVI)) as dataset:
+        # One thread, in an environment: GDAL's errors in threads of its own get lost.
+        with (
+            rasterio.Env(GDAL_NUM_THREADS="1"),
+            rasterio.open(path, driver=DRIVERS.get(path.suffix.lower(), ENVI)) as dataset,
+        ):
             if not is_band and dataset.count == 1 and not _is_placed(dataset):
                 return None
             _check_place(dataset, path)

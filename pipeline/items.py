@@ -218,10 +218,12 @@ def frozen_scenes(path: Path) -> list[Item]:
     """Items of a scene list as `landcover search` froze it, one at least; CatalogError otherwise."""
     try:
         features: list[Item] = json.loads(path.read_text(encoding="utf-8"))["features"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CatalogError(
-            f"{path} is not a list of scenes ({error!r}); make it by landcover search."
+            f"{path} is not a list of scenes ({type(error).__name__}); make it by landcover search."
         ) from error
+    if not isinstance(features, list) or not all(isinstance(item, dict) for item in features):
+        raise CatalogError(f"{path} holds what is no scene; make it by landcover search.")
     if not features:
         raise CatalogError(f"{path} holds no scene; search a longer period or another catalogue.")
     return features

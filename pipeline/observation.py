@@ -147,10 +147,11 @@ class Observation:
 
     @property
     def number(self) -> int:
-        """Days since 1970-01-01; 0 where the day is not known, or before."""
+        """Days since 1970-01-01; 0 where the day is not known, or none of the 65,535 that follow."""
         if self.day == UNDATED:
             return 0
-        return max(0, (date.fromisoformat(self.day) - _EPOCH).days)
+        days = (date.fromisoformat(self.day) - _EPOCH).days
+        return days if 0 <= days <= 65_535 else 0
 
     def reaches(self, reader: WindowReader, block: Block) -> bool:
         """Whether any of its scenes may show something of a block."""

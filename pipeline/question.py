@@ -1,5 +1,6 @@
 """Questions to catalogues: what a scene must be, told without saying who is asked."""
 
+import itertools
 import json
 import math
 import re
@@ -90,11 +91,24 @@ class Question:
         return keys + tuple((f, keys[0][1]) for f in ("collection", "id") if f not in named)
 
 
+_NESTING = {"(": 1, ")": -1, "{": 1, "}": -1}
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_DEEPEST = 10
+
+
 def parse_filter(text: str) -> dict[str, Any]:
     """CQL2 filter in its JSON form, from CQL2 text or JSON.
 
-    Raises CatalogError where it is neither.
+    Raises CatalogError where it is neither, or nested too deep: the parser's time doubles with each
+    parenthesis that it does not find closed.
     """
+    depth = list(itertools.accumulate(_NESTING.get(c, 0) for c in _QUOTED.sub("", text)))
+    negations = len(re.findall(r"\bnot\b", text, re.IGNORECASE))
+    if depth and (depth[-1] or max(depth) > _DEEPEST or min(depth) < 0 or negations > _DEEPEST):
+        raise CatalogError(
+            f"The filter {text[:80]!r} has parentheses that do not match, or more than {_DEEPEST} within each other; "
+            "write it simpler."
+        )
     try:
         condition = cql2.Expr(json.loads(text) if text.lstrip().startswith("{") else text)
         condition.validate()

@@ -11,6 +11,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ from rasterio.windows import Window
 
 from landcover.errors import RasterError
 from pipeline.cog import raster_grid
+from pipeline.image_file import DRIVERS, ENVI
 
 _T = TypeVar("_T")
 
@@ -46,6 +48,8 @@ _HTTP = {
 """GDAL settings for reading COGs over HTTP. Not for local files: they would hide their side-cars."""
 _SECOND_LOOK = {"GDAL_INGESTED_BYTES_AT_OPEN": "16384"}
 """Cuts the file into other requests, so that one wrong answer does not look alike on both handles."""
+_ONE_THREAD = {"GDAL_NUM_THREADS": "1"}
+"""JPEG 2000 is else decoded in threads of GDAL's own, whose errors get lost too."""
 _ATTEMPTS = 12
 _ATTEMPTS_UNSIGNED = 3
 """Where a server refuses an address that no new token could make better."""
@@ -230,18 +234,11 @@ class RasterFiles:
         else:
             self._give(href, address, dataset)
 
-    @contextlib.contextmanager
-    def _environment(self, href: str, second: bool) -> Iterator[None]:
-        """GDAL's settings for a file; local GeoTIFFs need none, and entering takes its time."""
-        if not _is_local(href):
-            settings = self._settings(href, second)
-        elif _is_jpeg(href):  # GDAL decodes them in threads of its own, whose errors get lost
-            settings = {"GDAL_NUM_THREADS": "1"}
-        else:
-            yield
-            return
-        with rasterio.Env(**settings):
-            yield
+    def _environment(self, href: str, second: bool) -> rasterio.Env:
+        """GDAL's settings for a file. Without any, in a thread of its own, GDAL's errors would get lost."""
+        if _is_local(href):
+            return rasterio.Env(**_ONE_THREAD)
+        return rasterio.Env(**self._settings(href, second))
 
     def _settings(self, href: str, second: bool) -> dict[str, str]:
         settings = (
@@ -276,6 +273,7 @@ class RasterFiles:
 
     def _open(self, href: str, second: bool) -> tuple[str, DatasetReader]:
         """An address that may be opened now, and the raster behind it."""
+        _check_place(href)
         address = path = self._address(href)
         if _is_http(address):
             # The number is never sent; it keeps GDAL from answering one handle from another's cache.
@@ -322,7 +320,18 @@ class RasterFiles:
 
 def plain(href: str) -> str:
     """An address without its query and user, which may hold a key."""
-    return _USER.sub("//", href.split("?", 1)[0])
+    shown = _USER.sub("//", href.split("?", 1)[0])
+    return "".join(c if c.isprintable() else "?" for c in shown)
+
+
+def _check_place(href: str) -> None:
+    """Refuse what is neither a file nor a web address: GDAL would take it as a command."""
+    remote = re.match(r"(https?|s3|gs|az|abfss?)://", href, re.IGNORECASE)
+    command = not remote and re.match(r"\s*<|/vsi|[\w+]+:", href)
+    if command or (_is_local(href) and Path(href).exists() and not Path(href).is_file()):
+        raise RasterError(
+            f"{plain(href)[:120]} is neither a file nor a web address of an image; index the images again."
+        )
 
 
 def _is_local(href: str) -> bool:
@@ -351,9 +360,9 @@ def _are_equal(one: object, other: object) -> bool:
     return one == other
 
 
-def _driver(href: str) -> str | None:
+def _driver(href: str) -> str:
     if _is_local(href):
-        return None
+        return DRIVERS.get(Path(href).suffix.lower(), ENVI)
     return "JP2OpenJPEG" if _is_jpeg(href) else "GTiff"
 
 

@@ -224,6 +224,14 @@ def _nothing_found(source: Catalog, question: Question, region: str, period: Per
     dates = " and ".join(day for side in sides if (day := _nearest(source, question, side)))
     if dates:
         return f"{asked}; the nearest scenes are of {dates}: choose a period that holds one."
+    if question.filter or question.collections:
+        wide = dataclasses.replace(question, filter=None, collections=(), limit=_LISTED)
+        if others := source.search(wide):
+            names = sorted({str(item.get("collection")) for item in others})
+            return (
+                f"{asked}, though it has {len(others)} others there then (collections {', '.join(names)}); change "
+                "the filter or the collection."
+            )
     holdings = source.holdings()
     return (
         f"{asked}: it has no scene over this footprint at any date"

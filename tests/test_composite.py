@@ -20,7 +20,9 @@ from shapely.geometry.base import BaseGeometry
 
 from landcover.compositing import METHODS
 from landcover.errors import CatalogError, RasterError, SettingsError
+from pipeline.block_compositor import FailedReadsError, Holes
 from pipeline.composite import composite
+from pipeline.raster_files import FailedReadError
 from tests.made_scenes import FAR, FOOTPRINT, GRID, save, scene
 
 
@@ -405,3 +407,25 @@ def test_progress_says_how_far_how_fast_how_long(tmp_path: Path) -> None:
     assert re.fullmatch(
         r"composite: 1 of 1 blocks of 1 scenes, \d+ MB/s decoded, 0 s left", lines[-1]
     )
+
+
+def test_pictures_from_before_1970(tmp_path: Path) -> None:
+    """An old aerial photograph has a day that the composite cannot count: it is not known there."""
+    _, image = run(tmp_path, scene(tmp_path, "a", 300, day="1955-06-01"))
+    assert (image[0] == 300).all()
+    assert (image[2] == 0).all()
+
+
+def test_the_hole_budget_counts_windows() -> None:
+    """One of ten windows lost is 10 percent; a scene that does not open is as much as the others are."""
+    lost = FailedReadError("a.tif", "gone", 1)
+    holes = Holes(10.0, scenes=10)
+    holes.cut(10)
+    holes.missed("a", lost, (slice(0, 1), slice(0, 1)))
+    with pytest.raises(FailedReadsError, match=r"a: a\.tif"):
+        holes.missed("b", lost, (slice(0, 1), slice(0, 1)))
+    early = Holes(10.0, scenes=10)
+    early.missed("a", lost)
+    early.cut(90)
+    with pytest.raises(FailedReadsError):
+        early.missed("b", lost, (slice(0, 1), slice(0, 1)))

@@ -212,12 +212,15 @@ def test_faults_over_plain_http(
 def test_requests_without_faults(
     run: Run, server: FaultServer, expected: NDArray[np.uint16]
 ) -> None:
-    """A file costs its size and its header, twice; a window one request for its tiles."""
+    """A file costs its size and its header, twice; a window one request for its tiles.
+
+    Two blocks are read at once, so a reader may find a file's handle in use and open one more.
+    """
     assert outcome(run, server, expected) == "same"
     files = DATES * len(FILES)
     heads = sum(count for asked, count in server.asked.items() if asked.startswith("HEAD"))
     headers = sum(count for asked, count in server.asked.items() if "bytes=0-" in asked)
-    assert (heads, headers) == (2 * files, 2 * files)
+    assert 2 * files <= heads == headers <= 2 * files + 16
     assert server.asked.total() - heads - headers <= WINDOWS
     assert not run.pauses
 

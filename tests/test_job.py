@@ -55,3 +55,10 @@ def test_bad_settings(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="There is no model"):
         plan_job(NORTH, output=tmp_path, model=tmp_path / "none.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_secrets_of_an_address_are_not_written_down(tmp_path: Path) -> None:
+    """User, password and query of a catalogue's address stay out of the settings."""
+    job = plan_job(NORTH, output=tmp_path, catalog="https://me:secret@example.com/stac?key=hidden")
+    assert job.catalog == "https://me:secret@example.com/stac?key=hidden"
+    assert job.settings()["catalog"] == "https://example.com/stac"

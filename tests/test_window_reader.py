@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio import Affine
+from rasterio.enums import Resampling
 
+from landcover.errors import RasterError
 from landcover.resampling import Block, Numbers
 from pipeline.raster_files import RasterFiles
 from pipeline.signing import Signer
@@ -176,3 +179,82 @@ def test_hidden_areas_grow_by_metres(tmp_path: Path, files: RasterFiles) -> None
     np.testing.assert_array_equal(part, found[3:19, 23:31])
     same = WindowReader(files, coarse).look_up(band, table, (slice(2, 9), slice(3, 20)), 40.0)
     np.testing.assert_array_equal(same, expected[2:9, 3:])
+
+
+@pytest.mark.parametrize("factor", [2, 3, 6, 10])
+def test_a_small_cloud_hides_a_coarse_pixel(
+    tmp_path: Path, files: RasterFiles, factor: int
+) -> None:
+    """On a grid coarser than the mask, a pixel is hidden if any part of it is, growth included."""
+    fine = GRID[:40, :40]
+    codes = np.full(fine.shape, 4, np.uint8)
+    codes[17, 23] = 9
+    band = raster(tmp_path / "scl.tif", fine, codes)
+    table = np.equal(np.arange(65_536), 9).astype(np.uint8)
+    coarse = fine.zoom_out(factor)
+    found = WindowReader(files, coarse).look_up(band, table, (slice(0, 4), slice(0, 4)))
+    expected = np.zeros((4, 4), int)
+    if 17 // factor < 4 and 23 // factor < 4:
+        expected[17 // factor, 23 // factor] = 1
+    np.testing.assert_array_equal(found, expected)
+    wide = WindowReader(files, coarse).look_up(band, table, (slice(0, 4), slice(0, 4)), 400.0)
+    assert (wide == 1).all()
+
+
+def test_averaging_knows_what_is_nodata(tmp_path: Path, files: RasterFiles) -> None:
+    """Zeros that no tag declares have no part in a mean; a pixel of which most is nodata is nodata."""
+    fine = GRID[:2, :6]
+    pixels = np.array([[0, 0, 0, 3000, 3000, 3000], [0, 0, 3000, 3000, 3000, 3000]], np.uint16)
+    band = raster(tmp_path / "a.tif", fine, pixels)
+    reader = WindowReader(files, fine.zoom_out(2))
+    numbers = Numbers(floor=1.0, summand=-1000.0)
+    assert measure(reader, band, (slice(0, 1), slice(0, 3)), numbers).tolist() == [[0, 2000, 2000]]
+
+
+def test_overviews_are_never_measured(tmp_path: Path, files: RasterFiles) -> None:
+    """An overview made by another rule than the mean changes nothing."""
+    band = raster(tmp_path / "a.tif", GRID[:40, :40])
+    pixels = stored(band)
+    with rasterio.open(band.href, "r+") as dataset:
+        dataset.build_overviews([2, 4], Resampling.nearest)
+    reader = WindowReader(files, GRID[:40, :40].zoom_out(4))
+    expected = np.rint(pixels.reshape(10, 4, 10, 4).mean(axis=(1, 3)))
+    np.testing.assert_array_equal(measure(reader, band, (slice(0, 10), slice(0, 10))), expected)
+
+
+def test_masked_colours_do_not_spread(tmp_path: Path, files: RasterFiles) -> None:
+    """Black under a mask gives no dark rim where a picture is resampled."""
+    moved = GeoBox((20, 20), GRID.transform @ Affine.translation(0.4, 0), GRID.crs)
+    pixels = np.zeros((20, 20), np.uint8)
+    pixels[:, 10:] = 200
+    band = raster(tmp_path / "a.tif", moved, pixels)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(band.href, "r+") as dataset:
+        dataset.write_mask(pixels > 0)
+    out = measure(WindowReader(files, GRID), band, (slice(0, 20), slice(0, 20)), Numbers())
+    assert set(np.unique(out)) <= {0, 200}
+
+
+def test_clouds_cannot_grow_without_end(tmp_path: Path, files: RasterFiles) -> None:
+    """A buffer of more pixels than can be measured is refused."""
+    band = raster(tmp_path / "scl.tif", GRID, np.zeros(GRID.shape, np.uint8))
+    with pytest.raises(RasterError, match="at most 254 pixels"):
+        WindowReader(files, GRID).look_up(band, np.zeros(65_536, np.uint8), WHOLE, 5000.0)
+
+
+@pytest.mark.parametrize("share", [0.95, 0.7, 0.4])
+def test_a_cut_jpeg_2000_is_an_error(tmp_path: Path, files: RasterFiles, share: float) -> None:
+    """A JPEG 2000 that breaks off is never nodata, in whichever thread it is decoded."""
+    grid = GeoBox((1024, 1024), GRID.transform, GRID.crs)
+    pixels = RNG.integers(1, 9000, (1, 1024, 1024)).astype(np.uint16)
+    path = tmp_path / "B04.jp2"
+    with rasterio.open(
+        path, "w", driver="JP2OpenJPEG", width=1024, height=1024, count=1, dtype="uint16",
+        crs="EPSG:32633", transform=grid.transform, REVERSIBLE="YES", QUALITY="100",
+    ) as dataset:  # fmt: skip
+        dataset.write(pixels)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    reader = WindowReader(files, grid)
+    block = slice(0, 1024), slice(0, 1024)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(RasterError, match="cannot be read"):
+        pool.submit(measure, reader, Band(str(path), 1), block).result()
