@@ -106,7 +106,7 @@ def parse_filter(text: str) -> dict[str, Any]:
     negations = len(re.findall(r"\bnot\b", text, re.IGNORECASE))
     if depth and (depth[-1] or max(depth) > _DEEPEST or min(depth) < 0 or negations > _DEEPEST):
         raise CatalogError(
-            f"The filter {text[:80]!r} has parentheses that do not match, or more than {_DEEPEST} within each other; "
+            f"The filter {text[:80]!r} is not CQL2 that can be read: its parentheses do not match, or more than {_DEEPEST} lie within each other; "
             "write it simpler."
         )
     try:
