@@ -211,9 +211,7 @@ def _bilinear(image, origin, size, row, col, step, start, out) -> None:  # type:
         i = (start[0] + r) // step - start[0] // step
         u = ((start[0] + r) % step) / step
         c = 0
-        while (
-            c < out.shape[1]
-        ):  # one cell between nodes after the other: positions are linear in it
+        while c < out.shape[1]:  # cell by cell between nodes: positions are linear in one
             j = (start[1] + c) // step - start[1] // step
             first = (start[1] + c) % step
             until = min(out.shape[1], c + step - first)
