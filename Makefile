@@ -4,7 +4,7 @@ OUT    ?= outputs
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check format bench bench-composite bench-segment gallery weights pictures lock clean
+.PHONY: help setup run demo test check format bench bench-composite bench-segment bench-cog gallery weights pictures lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,13 +45,16 @@ format: setup ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: bench-composite bench-segment ## Run all benchmarks
+bench: bench-composite bench-segment bench-cog ## Run all benchmarks
 
 bench-composite: setup ## Speed and memory of compositing against reading alone and odc-stac
 	@$(BIN)/python tests/benchmarks/bench_composite.py
 
 bench-segment: setup ## Speed of the segmentation engine against the bare model
 	@$(BIN)/python tests/benchmarks/bench_segment.py
+
+bench-cog: setup ## Speed of writing a class COG with overviews against the plain tiled file
+	@$(BIN)/python tests/benchmarks/bench_cog.py
 
 weights: setup ## Train the shipped demo weights again (about 40 minutes on 2 cores)
 	@$(BIN)/python -m pipeline.train_demo --out pipeline/weights/demo.safetensors
@@ -63,7 +66,7 @@ pictures: run ## Draw the pictures of the README again from the demo (needs QGIS
 	@$(BIN)/python docs/make_pictures.py $(OUT)/demo/*/
 
 lock: ## Resolve requirements.lock again from pyproject.toml (needs uv)
-	uv pip compile --universal --python-version 3.11 --all-extras --no-annotate --no-emit-package gdal \
+	uv pip compile --universal --python-version 3.11 --all-extras --no-annotate --no-emit-package gdal --no-emit-package openvino-telemetry \
 		--custom-compile-command "make lock" pyproject.toml --output-file requirements.lock
 
 clean: ## Remove .venv, outputs and caches

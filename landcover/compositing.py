@@ -108,6 +108,34 @@ def cloud_distance(unclear: NDArray[np.bool_], reach: int) -> NDArray[np.uint8]:
     return nearest
 
 
+def hide(image: NDArray[np.uint16], visible: NDArray[np.bool_]) -> None:
+    """Leave only pixels that are visible and have a number in each band, in both arrays.
+
+    image: (band, rows, cols), contiguous; the others become 0 in all bands. visible: (rows, cols),
+    contiguous; the others become false.
+    """
+    _hide(image.reshape(len(image), -1), visible.reshape(-1).view(np.uint8))
+
+
+@njit(cache=True, nogil=True)
+def _hide(image: NDArray[np.uint16], visible: NDArray[np.uint8]) -> None:
+    keep = np.empty(_CHUNK, np.uint16)
+    for start in range(0, visible.size, _CHUNK):
+        length = min(_CHUNK, visible.size - start)
+        for i in range(length):
+            keep[_AT(i)] = _TOP if visible[_AT(start + i)] else _NONE
+        for b in range(image.shape[0]):
+            for i in range(length):
+                value = image[_AT(b), _AT(start + i)]
+                keep[_AT(i)] = _U16(keep[_AT(i)] & (_TOP if value else _NONE))
+        for b in range(image.shape[0]):
+            for i in range(length):
+                value = image[_AT(b), _AT(start + i)]
+                image[_AT(b), _AT(start + i)] = _U16(value & keep[_AT(i)])
+        for i in range(length):
+            visible[_AT(start + i)] = np.uint8(keep[_AT(i)] & _ONE)
+
+
 def _blank(values: NDArray[np.uint16]) -> Composite:
     _, bands, rows, cols = values.shape
     return Composite(

@@ -1,30 +1,23 @@
-"""Running a network over tiles, so that a tile's result does not depend on its company."""
+"""Running networks over tiles, so that a tile's result does not depend on its company."""
 
-import os
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-import torch
 from numba import njit
 from numpy.typing import NDArray
 
-from landcover.errors import SettingsError
+from landcover.errors import CheckpointError
 from landcover.models import Checkpoint
+from landcover.runtimes import Runtime, from_bfloat16
 
-_CUDA_GROUP = 16
-
-_LOG2E = np.float32(1.4426950408889634)
-_LN2_HIGH = np.float32(355 / 512)  # few digits, so that its multiples are exact
-_LN2_LOW = np.float32(0.6931471805599453 - 355 / 512)
-_ROUND = np.float32(1.5 * 2**23)  # adding it leaves a whole number in float32
-_LOWEST = np.float32(-87)  # exp of less is no normal float32
-_ONE = np.float32(1)
-_TAYLOR = tuple(np.float32(1 / f) for f in (2, 6, 24, 120, 720, 5040))
+Reflectance = Callable[[float, float], tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""From a model's scale and offset to those of each band of an image."""
 
 
 @dataclass(frozen=True)
@@ -42,36 +35,49 @@ class Strip:
 
 
 class Predictor:
-    """A network with its threads: takes windows of a strip, gives class probabilities.
+    """Networks with their threads: takes windows of a strip, gives their logits.
 
-    Equal windows give equal bytes on one device. On the CPU a thread predicts one tile alone,
-    with single-threaded arithmetic, since the arithmetic of several threads on one batch depends
-    on both counts; it is also faster. On CUDA the tiles go in groups of one fixed shape whose
-    members follow from the tile grid alone. Precision is float32.
-    Use as a context manager. device: `auto`, `cpu`, `cuda` or `cuda:N`; SettingsError if absent.
+    Several networks, and the eight flips and rotations of each window (d4), are averaged as logits,
+    each divided by its network's temperature, always in one order. Equal windows give equal bytes,
+    however many threads there are. Use as a context manager, in which the runtimes are entered.
+
+    checkpoints: of one legend, one list of bands. runtimes: one for each. reflectance: gives an
+    image's own scales; by default the models' hold. Raises CheckpointError where the checkpoints
+    do not fit each other.
     """
 
-    precision = "fp32"
-
-    def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
-        spec = checkpoint.spec
-        self.spec = spec
-        self.device = _device(device)
-        on_cpu = self.device.type == "cpu"
-        self.workers = _cpus() if on_cpu else 1
-        self.group = 1 if on_cpu else _CUDA_GROUP
-        mean, std = np.array(spec.mean), np.array(spec.std)
-        self._gain = (spec.scale / std).astype(np.float32)
-        self._bias = ((spec.offset - mean) / std).astype(np.float32)
-        network = checkpoint.network.eval().to(self.device)
-        self._buffer = threading.local()
-        self._network = network.to(memory_format=torch.channels_last)
+    def __init__(
+        self,
+        checkpoints: Sequence[Checkpoint],
+        runtimes: Sequence[Runtime],
+        *,
+        d4: bool = False,
+        reflectance: Reflectance | None = None,
+    ) -> None:
+        first = checkpoints[0].spec
+        for other in (checkpoint.spec for checkpoint in checkpoints[1:]):
+            if (other.bands, other.legend.codes) != (first.bands, first.legend.codes):
+                raise CheckpointError(
+                    "The models have other bands or classes than each other; only models of the same "
+                    "bands and the same legend, in the same order, can be averaged."
+                )
+        self.codes = first.legend.codes
+        self.workers = min(runtime.workers for runtime in runtimes)
+        self.group = runtimes[0].group
+        self._flips = tuple(_D4 if d4 else _D4[:1])
+        self._members = [
+            _Member(checkpoint, runtime, reflectance)
+            for checkpoint, runtime in zip(checkpoints, runtimes, strict=True)
+        ]
+        self.scaling = scaling(checkpoints[0], reflectance)
+        """Gain and bias per band of the first network."""
+        self._buffers = threading.local()
 
     def __enter__(self) -> Self:
-        self._threads = torch.get_num_threads()
-        self._exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-        self._exact.__enter__()
-        self._pool = ThreadPoolExecutor(self.workers, "predict", torch.set_num_threads, (1,))
+        self._stack = contextlib.ExitStack()
+        for member in self._members:
+            self._stack.enter_context(member.runtime)
+        self._pool = ThreadPoolExecutor(self.workers, "predict")
         return self
 
     def __exit__(
@@ -81,82 +87,123 @@ class Predictor:
         trace: TracebackType | None,
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
-        self._exact.__exit__(kind, error, trace)
-        torch.set_num_threads(self._threads)
+        self._stack.__exit__(kind, error, trace)
 
     def submit(
         self, strip: Strip, rows: NDArray[np.int64], starts: Sequence[int]
-    ) -> Future[NDArray[np.float32] | None]:
+    ) -> Future[NDArray[Any] | None]:
         """Predict up to `group` windows of one tile row in a thread; the strip must stay as it is.
 
         rows: raster row of each window row, (tile,). starts: first column of each window.
-        Gives (windows, tile rows, classes, tile cols) probabilities, or None where no window holds
-        a valid pixel.
+        Gives logits (windows, classes, tile rows, tile cols) of any strides, float32 or the bits of
+        bfloat16 (uint16), or None where no window holds a valid pixel.
         """
         return self._pool.submit(self._predict, strip, rows, starts)
 
     def _predict(
         self, strip: Strip, rows: NDArray[np.int64], starts: Sequence[int]
-    ) -> NDArray[np.float32] | None:
-        tile, slots = self.spec.tile, strip.slots(rows)
-        windows = self._windows()
+    ) -> NDArray[Any] | None:
+        slots = strip.slots(rows)
+        parts: list[tuple[float, NDArray[Any]]] = []
+        for member, windows in zip(self._members, self._windows(), strict=True):
+            if not member.fill(windows, strip, slots, starts):
+                return None
+            parts += [(member.weight, logits) for logits in member.logits(windows, self._flips)]
+        return parts[0][1] if len(parts) == 1 and parts[0][0] == 1 else _mean(parts)
+
+    def _windows(self) -> list[NDArray[Any]]:
+        """Input buffers of the calling thread, one for each network."""
+        if not hasattr(self._buffers, "windows"):
+            self._buffers.windows = [member.runtime.new_windows() for member in self._members]
+        windows: list[NDArray[Any]] = self._buffers.windows
+        return windows
+
+
+_D4 = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
+"""Quarter turns, and whether columns are mirrored first: the symmetries of a square."""
+
+
+class _Member:
+    """One network of a Predictor."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, runtime: Runtime, reflectance: Reflectance | None
+    ) -> None:
+        self.runtime, self.weight = runtime, 1 / checkpoint.spec.temperature
+        self._gain, self._bias = scaling(checkpoint, reflectance)
+
+    def fill(
+        self,
+        windows: NDArray[Any],
+        strip: Strip,
+        slots: NDArray[np.int64],
+        starts: Sequence[int],
+    ) -> int:
+        """Fill windows (group, rows, cols, bands); return how many pixels are valid."""
         windows[len(starts) :] = 0  # a short group keeps its shape
-        filled = 0
+        filled, tile = 0, windows.shape[2]
         for window, x in zip(windows, starts, strict=False):
             cols = slice(x, x + tile)
             pixels, valid = strip.pixels[:, :, cols], strip.valid[:, cols]
             filled += gather(pixels, valid, slots, self._gain, self._bias, window)
-        if not filled:
-            return None
-        logits = self.logits(windows)
-        probabilities = np.empty((len(starts), tile, logits.shape[1], tile), np.float32)
-        for k in range(len(starts)):
-            softmax(logits[k], probabilities[k])
-        return probabilities
+        return filled
 
-    def _windows(self) -> NDArray[np.float32]:
-        """Input buffer of the calling thread, (group, rows, cols, bands)."""
-        if not hasattr(self._buffer, "windows"):
-            shape = (self.group, self.spec.tile, self.spec.tile, len(self._gain))
-            self._buffer.windows = np.zeros(shape, np.float32)
-        windows: NDArray[np.float32] = self._buffer.windows
-        return windows
-
-    def logits(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the network: (n, rows, cols, bands) normalised to (n, classes, rows, cols)."""
-        with torch.inference_mode():
-            batch = torch.from_numpy(windows).permute(0, 3, 1, 2)  # channels-last in memory
-            output: NDArray[np.float32] = self._network(batch.to(self.device)).cpu().numpy()
-        return output
+    def logits(
+        self, windows: NDArray[Any], flips: Sequence[tuple[int, bool]]
+    ) -> Iterator[NDArray[Any]]:
+        """Logits of the windows under each flip, turned back."""
+        for turns, mirrored in flips:
+            turned = windows[:, :, ::-1] if mirrored else windows
+            turned = np.ascontiguousarray(np.rot90(turned, turns, (1, 2)))
+            found = np.rot90(self.runtime.logits(turned), -turns, (2, 3))
+            yield found[..., ::-1] if mirrored else found
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise SettingsError(
-            f"The device '{name}' is not known; choose auto, cpu or cuda."
-        ) from error
-    if device.type not in {"cpu", "cuda"}:
-        raise SettingsError(f"The device '{name}' is not supported; choose auto, cpu or cuda.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SettingsError(f"This machine has no device '{name}'; choose --device cpu.")
-    return device
+def _mean(parts: Sequence[tuple[float, NDArray[Any]]]) -> NDArray[np.float32]:
+    """Weighted logits summed in the order given, over their number."""
+    total = np.zeros(parts[0][1].shape, np.float32)
+    for weight, logits in parts:
+        total += np.float32(weight) * as_float32(logits)
+    return total / np.float32(len(parts))
 
 
-def _cpus() -> int:
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdigit() and int(wanted):
-        return int(wanted)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def as_float32(logits: NDArray[Any]) -> NDArray[np.float32]:
+    """Logits as numbers, whether given so or as the bits of bfloat16."""
+    return from_bfloat16(logits) if logits.dtype == np.uint16 else logits
+
+
+def scaling(
+    checkpoint: Checkpoint, reflectance: Reflectance | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Gain and bias per band, (bands,) each: normalised input = stored value x gain + bias."""
+    spec = checkpoint.spec
+    scale, offset = (
+        reflectance(spec.scale, spec.offset) if reflectance else (spec.scale, spec.offset)
+    )
+    mean, std = np.array(spec.mean), np.array(spec.std)
+    return (scale / std).astype(np.float32), ((offset - mean) / std).astype(np.float32)
+
+
+def gather(
+    pixels: NDArray[np.generic],
+    valid: NDArray[np.uint8],
+    slots: NDArray[np.int64],
+    gain: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    window: NDArray[Any],
+) -> int:
+    """Fill a window (rows, cols, bands) with value x gain + bias; return how many pixels are valid.
+
+    pixels (bands, slots, cols) and valid (slots, cols) are cut to the window's columns; slots (rows,)
+    says where its rows are. Invalid pixels become 0: the band's mean. window: float32, or uint16
+    to be given the bits of bfloat16.
+    """
+    fill = _gather_bfloat16 if window.dtype == np.uint16 else _gather
+    return int(fill(pixels, valid, slots, gain, bias, window))
 
 
 @njit(nogil=True, cache=True)
-def gather(
+def _gather(
     pixels: NDArray[np.generic],
     valid: NDArray[np.uint8],
     slots: NDArray[np.int64],
@@ -164,11 +211,6 @@ def gather(
     bias: NDArray[np.float32],
     window: NDArray[np.float32],
 ) -> int:
-    """Fill a window (rows, cols, bands) with value x gain + bias; return how many pixels are valid.
-
-    pixels (bands, slots, cols) and valid (slots, cols) are cut to the window's columns; slots (rows,)
-    says where its rows are. Invalid pixels become 0: the band's mean.
-    """
     filled = 0
     for r in range(slots.size):
         y = slots[r]
@@ -182,8 +224,30 @@ def gather(
 
 
 @njit(nogil=True, cache=True)
-def mark_valid(
+def _gather_bfloat16(
     pixels: NDArray[np.generic],
+    valid: NDArray[np.uint8],
+    slots: NDArray[np.int64],
+    gain: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    window: NDArray[np.uint16],
+) -> int:
+    """Do what `_gather` does, and round to the nearest bfloat16, ties to even."""
+    filled = 0
+    numbers = np.empty((1, window.shape[1], window.shape[2]), np.float32)
+    bits = numbers.view(np.uint32)
+    for r in range(slots.size):
+        filled += _gather(pixels, valid, slots[r : r + 1], gain, bias, numbers)
+        for c in range(window.shape[1]):
+            for b in range(window.shape[2]):
+                word = bits[0, c, b]
+                odd = (word >> np.uint32(16)) & np.uint32(1)
+                window[r, c, b] = np.uint16((word + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+    return filled
+
+
+def mark_valid(
+    pixels: NDArray[Any],
     nodata: NDArray[np.generic],
     declared: NDArray[np.bool_],
     mask: NDArray[np.uint8],
@@ -195,67 +259,19 @@ def mark_valid(
     A pixel is invalid where the mask (rows, cols) is 0, a band is not finite, or a band that
     declares a nodata value holds it; and, if so told, where it is 0 in all bands.
     """
-    for r in range(valid.shape[0]):
-        row = valid[r]
-        row[:] = not zeros_are_empty
-        for b in range(pixels.shape[0]):  # band by band: long loops without branches
-            if zeros_are_empty:
-                for c in range(row.size):
-                    row[c] |= pixels[b, r, c] != 0
-        for b in range(pixels.shape[0]):
-            for c in range(row.size):
-                row[c] &= np.isfinite(pixels[b, r, c])
-            if declared[b]:
-                for c in range(row.size):
-                    row[c] &= pixels[b, r, c] != nodata[b]
-        for c in range(row.size):
-            row[c] &= mask[r, c] != 0
-
-
-@njit(nogil=True, cache=True, error_model="numpy")  # no test for 0 in the division's loop
-def softmax(logits: NDArray[np.float32], probabilities: NDArray[np.float32]) -> None:
-    """Turn logits (classes, rows, cols), any strides, into probabilities (rows, classes, cols).
-
-    Right to 3e-7. A row at a time, so that it stays in cache and runs in vector registers. A
-    class that is not a number makes its pixel so.
-    """
-    classes, rows, cols = logits.shape
-    top, total = np.empty(cols, np.float32), np.empty(cols, np.float32)
-    for r in range(rows):
-        row = probabilities[r]
-        for c in range(cols):
-            for k in range(classes):
-                row[k, c] = logits[k, r, c]
-        top[:] = row[0]
-        for k in range(1, classes):
-            for c in range(cols):
-                top[c] = max(top[c], row[k, c])
-        _exponential(row, top)
-        total[:] = 0
-        for k in range(classes):
-            for c in range(cols):
-                total[c] += row[k, c]
-        for k in range(classes):
-            for c in range(cols):
-                row[k, c] /= total[c]
-
-
-@njit(nogil=True, cache=True)
-def _exponential(values: NDArray[np.float32], top: NDArray[np.float32]) -> None:
-    """Replace values (classes, cols) by exp(values - top), top (cols,) being their maximum.
-
-    exp(x) = 2^n exp(f) with n = round(x / ln 2), the rest f in two parts (Cody and Waite 1980),
-    exp(f) by its Taylor series to f^7, and 2^n put on the exponent's bits.
-    """
-    bits = values.view(np.int32)
-    for k in range(values.shape[0]):
-        for c in range(values.shape[1]):
-            x = values[k, c] - top[c]
-            x = _LOWEST if x < _LOWEST else x  # noqa: FURB136 - max() would lose a NaN
-            n = (x * _LOG2E + _ROUND) - _ROUND
-            f = (x - n * _LN2_HIGH) - n * _LN2_LOW
-            z = _TAYLOR[4] + f * _TAYLOR[5]
-            z = _TAYLOR[2] + f * (_TAYLOR[3] + f * z)
-            z = _TAYLOR[0] + f * (_TAYLOR[1] + f * z)
-            values[k, c] = _ONE + f * (_ONE + f * z)
-            bits[k, c] += np.int32(n) << np.int32(23)
+    good = valid.view(np.bool_)
+    np.not_equal(mask, 0, out=good)
+    test = np.empty(valid.shape, np.bool_)
+    for band, value, says in zip(pixels, nodata, declared, strict=True):
+        if says:
+            np.not_equal(band, value, out=test)
+            good &= test
+        if band.dtype.kind == "f":
+            np.isfinite(band, out=test)
+            good &= test
+    if zeros_are_empty:
+        some = np.not_equal(pixels[0], 0)
+        for band in pixels[1:]:
+            np.not_equal(band, 0, out=test)
+            some |= test
+        good &= some

@@ -6,6 +6,7 @@ torch is imported only where weights are touched, so that reading a description 
 import contextlib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -48,6 +49,8 @@ class ModelSpec:
     """Pixels shared by neighbouring tiles."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Where the weights come from: data, seeds, steps, accuracy."""
+    temperature: float = 1.0
+    """Logits are divided by it; fitted on validation data. 1 leaves them as they are."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.encoder):
@@ -68,6 +71,10 @@ class ModelSpec:
         if not 0 <= self.overlap <= self.tile // 2:
             raise CheckpointError(
                 f"The model's overlap is {self.overlap}; it must be 0 to half of tile {self.tile}."
+            )
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise CheckpointError(
+                f"The model's temperature is {self.temperature}; it must be a number above 0."
             )
 
     def to_json(self) -> str:

@@ -55,13 +55,13 @@ class Numbers:
         return np.array(self.nodata, np.float64), self.floor, self.factor, self.summand
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PixelMap:
-    """Where the pixels of a grid lie on the grid of an image."""
+    """Where the pixels of a grid lie on the grid of an image. Equal to itself alone."""
 
     image: GeoBox
     target: GeoBox
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @cached_property
     def shift(self) -> tuple[int, int] | None:
@@ -96,11 +96,11 @@ class PixelMap:
         rows, cols = self.image.shape
         return int(rows // self.shrink), int(cols // self.shrink)
 
-    def positions(self, block: Block) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-        """Row and column on the shrunk image of the middle of every STEPth pixel around a block.
+    def positions(self, block: Block) -> "Positions":
+        """Where the pixels of a block lie on the shrunk image.
 
-        Returns two arrays (nodes down, nodes across) and the step, 1 where the image's coordinates
-        jump within the block (at the 180 degree meridian of a global image).
+        Computed at every pixel where the image's coordinates jump within the block (at the 180 degree
+        meridian of a global image), else at every STEPth.
         """
         for step in (STEP, 1):
             rows, cols = (
@@ -110,7 +110,8 @@ class PixelMap:
             row, col = self._positions(*np.meshgrid(rows, cols, indexing="ij"))
             if step == 1 or not self._jumps(row, col):
                 break
-        return row / self.shrink, col / self.shrink, step
+        start, shape = zip(*((cut.start, cut.stop - cut.start) for cut in block), strict=True)
+        return Positions(row / self.shrink, col / self.shrink, step, start, shape, self.shape)
 
     def _positions(
         self, rows: NDArray[np.float64], cols: NDArray[np.float64]
@@ -153,21 +154,75 @@ class PixelMap:
             )
 
 
-def window(
-    row: NDArray[np.float64], col: NDArray[np.float64], shape: tuple[int, int]
-) -> Block | None:
-    """The part of an image that positions call for, one pixel more on each side; None for no part."""
-    cuts = []
-    for place, length in ((row, shape[0]), (col, shape[1])):
+@dataclass(frozen=True, eq=False)
+class Positions:
+    """Where the pixels of a block lie on a shrunk image."""
+
+    row: NDArray[np.float64]
+    col: NDArray[np.float64]
+    """(nodes down, nodes across) on the image, of the middle of every `step`th pixel around the block."""
+    step: int
+    start: tuple[int, int]
+    """First row and column of the block."""
+    shape: tuple[int, int]
+    """Its rows and columns."""
+    size: tuple[int, int]
+    """Rows and columns of the whole shrunk image."""
+
+    @cached_property
+    def axes(self) -> tuple["Axis", "Axis"] | None:
+        """Rows and columns of the block's pixels on the image, if one does not depend on the other."""
+        if (self.row != self.row[:, :1]).any() or (self.col != self.col[:1]).any():
+            return None
+        down = _axis(self.row[:, 0], self.step, self.start[0], self.shape[0], self.size[0])
+        return down, _axis(self.col[0], self.step, self.start[1], self.shape[1], self.size[1])
+
+    def window(self, half: float) -> Block | None:
+        """The part of the image that the block calls for, None for no part.
+
+        half: 0 where the nearest pixel is looked at, 0.5 where those on both sides are. Where rows depend
+        on columns it is up to STEP pixels too wide.
+        """
+        if self.axes is None:
+            found = self._around(self.row, self.size[0]), self._around(self.col, self.size[1])
+        else:
+            found = self.axes[0].reach(half, self.size[0]), self.axes[1].reach(half, self.size[1])
+        rows, cols = found
+        return None if rows is None or cols is None else (rows, cols)
+
+    @staticmethod
+    def _around(place: NDArray[np.float64], length: int) -> slice | None:
+        """What all nodes lie on, one pixel more on each side."""
         known = place[np.isfinite(place)]
         if known.size == 0:
             return None
-        start = max(0, math.floor(known.min()) - 1)
-        stop = min(length, math.ceil(known.max()) + 2)
-        if stop <= start:
+        start, stop = max(0, math.floor(known.min()) - 1), min(length, math.ceil(known.max()) + 2)
+        return slice(start, stop) if start < stop else None
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """Rows (or columns) of an image that those of a block lie on."""
+
+    place: NDArray[np.float64]
+    """Of the middle of each, from the image's edge."""
+    within: NDArray[np.bool_]
+    """Whether it is on the image."""
+
+    def reach(self, half: float, length: int) -> slice | None:
+        """The part of the image between the pixels so far from the middles, None for no part."""
+        known = self.place[self.within]
+        if known.size == 0:
             return None
-        cuts.append(slice(start, stop))
-    return cuts[0], cuts[1]
+        start, last = math.floor(known.min() - half), math.floor(known.max() + half)
+        return slice(max(0, start), min(length, last + 1))
+
+
+def _axis(nodes: NDArray[np.float64], step: int, start: int, length: int, size: int) -> Axis:
+    at = np.arange(start, start + length)
+    cell, part = at // step - start // step, at % step / step
+    place = nodes[cell] + (nodes[cell + 1] - nodes[cell]) * part
+    return Axis(place, (place >= 0) & (place < size))
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -288,7 +343,9 @@ def _nearest(image, origin, size, row, col, step, start, out) -> None:  # type: 
 @njit(cache=True, nogil=True)
 def _nearest_separable(image, rows, cols, out) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
     for r in range(out.shape[0]):
-        if rows[r] >= 0:
+        if r and rows[r] == rows[r - 1]:
+            out[r] = out[r - 1]
+        elif rows[r] >= 0:
             for c in range(out.shape[1]):
                 if cols[c] >= 0:
                     out[r, c] = image[rows[r], cols[c]]
@@ -362,6 +419,21 @@ def highest(image: NDArray[np.uint8], shrink: int) -> NDArray[np.uint8]:
     return found
 
 
+@njit(cache=True, nogil=True)
+def _looked_up(image, table, out) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+    for r in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            value = image[r, c]
+            out[r, c] = table[np.uintp(value)] if 0 <= value < table.size else np.uint8(1)
+
+
+def looked_up(image: NDArray[np.generic], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What a table says of codes (rows, cols); 1 of what can be no code: beyond the table, NaN."""
+    out = np.empty(image.shape, np.uint8)
+    _looked_up(image, table, out)
+    return out
+
+
 MEASURED = Numbers(nodata=(0.0,), floor=1.0)
 """Of numbers that are measurements already, 0 where there is none."""
 
@@ -374,12 +446,8 @@ class Patch:
     """(rows, cols), stored numbers."""
     origin: tuple[int, int]
     """Row and column of its first pixel on the shrunk image."""
-    size: tuple[int, int]
-    """Rows and columns of the whole shrunk image."""
-    positions: tuple[NDArray[np.float64], NDArray[np.float64], int]
-    """As given by PixelMap.positions for the block."""
-    start: tuple[int, int]
-    """First row and column of the block."""
+    positions: Positions
+    """Of the block's pixels."""
 
     def bilinear(self, numbers: Numbers, out: NDArray[np.uint16]) -> None:
         """Fill `out` (the block's rows, cols) with measurements, 0 where there is none.
@@ -389,42 +457,28 @@ class Patch:
         """
         image = np.empty(self.image.shape, np.uint16)
         harmonize(self.image, numbers, image)
-        row, col, step = self.positions
-        if axes := self._axes(out.shape):
+        at = self.positions
+        if axes := at.axes:
             ends = [
-                (np.where(within, np.floor(at - 0.5) - origin, -9).astype(np.int64), at - 0.5 - np.floor(at - 0.5))
-                for (at, within), origin in zip(axes, self.origin, strict=True)
-            ]  # fmt: skip
+                (
+                    np.where(one.within, np.floor(one.place - 0.5) - origin, -9).astype(np.int64),
+                    one.place - 0.5 - np.floor(one.place - 0.5),
+                )
+                for one, origin in zip(axes, self.origin, strict=True)
+            ]
             (rows, down), (cols, right) = ends
             _bilinear_separable(image, rows, down, cols, right, out)
         else:
-            _bilinear(image, self.origin, self.size, row, col, step, self.start, out)
+            _bilinear(image, self.origin, at.size, at.row, at.col, at.step, at.start, out)
 
     def nearest(self, out: NDArray[np.uint8]) -> None:
         """Set `out` (the block's rows, cols) to the nearest stored number where the image reaches."""
-        row, col, step = self.positions
-        if axes := self._axes(out.shape):
-            places = [
-                np.where(within, np.floor(at) - origin, -1).astype(np.int64)
-                for (at, within), origin in zip(axes, self.origin, strict=True)
-            ]
-            _nearest_separable(self.image, places[0], places[1], out)
+        at = self.positions
+        if axes := at.axes:
+            rows, cols = (
+                np.where(one.within, np.floor(one.place) - origin, -1).astype(np.int64)
+                for one, origin in zip(axes, self.origin, strict=True)
+            )
+            _nearest_separable(self.image, rows, cols, out)
         else:
-            _nearest(self.image, self.origin, self.size, row, col, step, self.start, out)
-
-    def _axes(
-        self, shape: tuple[int, ...]
-    ) -> list[tuple[NDArray[np.float64], NDArray[np.bool_]]] | None:
-        """Rows and columns on the image, and whether they are on it, if one does not depend on the other."""
-        row, col, step = self.positions
-        if (row != row[:, :1]).any() or (col != col[:1]).any():
-            return None
-        axes = []
-        for nodes, start, length, size in zip(
-            (row[:, 0], col[0]), self.start, shape, self.size, strict=True
-        ):
-            at = np.arange(start, start + length)
-            cell, part = at // step - start // step, at % step / step
-            place = nodes[cell] + (nodes[cell + 1] - nodes[cell]) * part
-            axes.append((place, (place >= 0) & (place < size)))
-        return axes
+            _nearest(self.image, self.origin, at.size, at.row, at.col, at.step, at.start, out)

@@ -26,7 +26,7 @@ Report = Callable[[str], None]
 _PACKAGES = ("landcover", "pipeline")
 _DECIDING = (
     "numba", "numpy", "odc-geo", "pyogrio", "pyproj", "rasterio",
-    "segmentation-models-pytorch", "shapely", "torch",
+    "openvino", "segmentation-models-pytorch", "shapely", "torch",
 )  # fmt: skip
 
 

@@ -28,11 +28,16 @@ from pipeline.raster_files import FailedReadError
 from pipeline.window_reader import WindowReader
 
 _STACK = 100 * 2**20
-"""Bytes of the observations of one block. Two blocks are in memory, whatever the size of the region
-and the number of dates."""
+"""Bytes of the observations of one block, at most. Two blocks are in memory, whatever the size of the
+region and the number of dates."""
+_SIDE = 512
+_SIDE_REMOTE = 1024
+"""Rows and columns of a block where its tiles do not say otherwise: of a dozen dates so few that they
+stay near the processor, or that a request over the network is worth its wait."""
 _LARGEST = 1024
+"""Side of a tile that is read whole."""
 _SMALLEST = 64
-"""Rows and columns of a block, at most and at least."""
+"""Rows and columns of a block, at least."""
 _REMOTE_READS = 16
 """Observations read at once where the wait is for the network."""
 _COARSE = 256
@@ -113,7 +118,12 @@ class BlockCompositor:
 
     def blocks(self) -> list[Block]:
         """The blocks, row by row; cut where the scenes' storage is cut, so that it is decoded once."""
-        rows, cols = _cuts(self.reader, self.observations, len(self.bands))
+        tile, start = _storage(self.reader, self.observations)
+        most = _STACK // (2 * len(self.bands) * max(1, len(self.observations)))
+        side = _SIDE_REMOTE if self._is_remote() else _SIDE
+        shape = (int(self.reader.grid.shape[0]), int(self.reader.grid.shape[1]))
+        height, width = _block_shape(shape, tile, side, most)
+        rows, cols = _cut(shape[0], start[0], height), _cut(shape[1], start[1], width)
         return [(r, c) for r in rows for c in cols]
 
     def composites(self) -> Iterator[tuple[Block, Composite]]:
@@ -125,7 +135,8 @@ class BlockCompositor:
         room = len(self.observations) * len(self.bands) * largest
         stacks = [np.empty(room, np.uint16) for _ in blocks[:2]]
         coming = iter(blocks)
-        with ThreadPoolExecutor(self._readers()) as readers:
+        settle = self.reader.files.settle_thread
+        with ThreadPoolExecutor(self._readers(), initializer=settle) as readers:
             try:
                 queue = deque(
                     self._read(readers, block, stack)
@@ -146,8 +157,11 @@ class BlockCompositor:
         return sum(self.reader.reaches(href, block) for block in blocks for href in hrefs)
 
     def _readers(self) -> int:
+        return _REMOTE_READS if self._is_remote() else os.cpu_count() or 1
+
+    def _is_remote(self) -> bool:
         hrefs = (band.href for layer in self._layers() for band, _ in layer.bands.values())
-        return _REMOTE_READS if any("://" in href for href in hrefs) else os.cpu_count() or 1
+        return any("://" in href for href in hrefs)
 
     def _layers(self) -> Iterator[Layer]:
         return itertools.chain.from_iterable(one.layers for one in self.observations)
@@ -239,16 +253,17 @@ def _clear_share(
     return float(clear[wanted].mean()) if wanted.any() else 0.0
 
 
-def _cuts(
-    reader: WindowReader, observations: Sequence[Observation], bands: int
-) -> tuple[list[slice], list[slice]]:
-    """Rows and columns of the blocks: as large as the stack allows, along the tiles of the first scene."""
-    tile, start = _storage(reader, observations)
-    pixels = _STACK // (2 * bands * max(1, len(observations)))
-    rows, cols = reader.grid.shape
-    width = _length(min(_LARGEST if tile[1] <= _LARGEST else cols, pixels // _SMALLEST), tile[1])
-    height = _length(min(_LARGEST, pixels // min(width, cols)), tile[0])
-    return _cut(rows, start[0], height), _cut(cols, start[1], width)
+def _block_shape(
+    grid: tuple[int, int], tile: tuple[int, int], side: int, most: int
+) -> tuple[int, int]:
+    """Rows and columns of a block: about a square of the side, of whole tiles where they are not too many.
+
+    most: pixels for which there is room. Images stored in strips are read in strips.
+    """
+    least = max(min(tile[0], _LARGEST), _SMALLEST), tile[1] if tile[1] <= _LARGEST else grid[1]
+    room = min(most, max(side**2, least[0] * least[1]))
+    width = _length(min(max(side, least[1]), room // least[0]), tile[1])
+    return _length(min(max(side, least[0]), room // min(width, grid[1])), tile[0]), width
 
 
 def _length(wanted: int, tile: int) -> int:

@@ -37,7 +37,7 @@ from pipeline.items import (
     read_index,
     remote_place,
 )  # fmt: skip
-from pipeline.providers import providers
+from pipeline.providers import provider_named, providers
 from pipeline.question import Question, SortKey
 
 _PAGE = 100  # Earth Search, a 6 MB lambda, fails at 250 long items
@@ -85,12 +85,12 @@ def open_catalog(location: str) -> Catalog:
         return ApiCatalog(location)
     if Path(location).suffix.lower() in READERS:
         return LocalCatalog(location)
-    known = {provider.name: provider.url for provider in providers()}
-    if location.lower() in known:
-        return ApiCatalog(known[location.lower()])
+    if (known := provider_named(location)) is not None:
+        return ApiCatalog(known.url)
+    names = ", ".join(provider.name for provider in providers())
     raise CatalogError(
         f"The catalogue '{location}' is neither a STAC API (an http or https URL, or one of "
-        f"{', '.join(known)}) nor an index file (.parquet, .ndjson, .json); make an index of a folder "
+        f"{names}) nor an index file (.parquet, .ndjson, .json); make an index of a folder "
         "of images with `landcover index`."
     )
 

@@ -177,6 +177,11 @@ class _Progress:
         seconds = max(time.perf_counter() - self._started, 1e-9)
         left = seconds / self._done * (self._total - self._done)
         self._report(
-            f"composite: {self._done} of {self._total} blocks of {self._scenes} scenes, "
+            f"composite: {self._done} of {_counted(self._total, 'block')} of "
+            f"{_counted(self._scenes, 'scene')}, "
             f"{self._reader.read_bytes / 1e6 / seconds:,.0f} MB/s decoded, {left:,.0f} s left"
         )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -42,6 +42,16 @@ class Job(BaseModel):
     """Tiles queued ahead of the model; changes memory and speed, never the map."""
     device: str = "auto"
     """'cpu', 'cuda', or 'auto' for cuda where there is one."""
+    runtime: str = "torch-fp32"
+    """How the network is run: a name of landcover.runtimes.NAMES, or `auto` for the fastest."""
+    d4: bool = False
+    """Average the eight flips and rotations of each tile."""
+    smooth: tuple[str, ...] = ()
+    """Smoothing steps of the class map, such as `majority:1`."""
+    workers: int | None = Field(default=None, ge=1)
+    """Processes of this machine that segment; None for this one alone. Never changes the map."""
+    scheduler: str | None = None
+    """Address of a dask scheduler whose workers segment. Never changes the map."""
     refresh: bool = False
     """Ask the catalogue again even if the frozen scene list is current."""
     truth: Path | None = None
@@ -88,6 +98,9 @@ class Job(BaseModel):
             "cloud_buffer_m": self.region.cloud_buffer,
             "hole_budget_percent": self.hole_budget,
             "model": str(self.model),
+            "runtime": self.runtime,
+            "flips_averaged": self.d4,
+            "smooth": list(self.smooth),
             "crs": self.region.crs,
             "resolution": self.region.resolution,
         }

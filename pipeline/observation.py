@@ -7,7 +7,7 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from landcover.compositing import cloud_distance
+from landcover.compositing import cloud_distance, hide
 from landcover.errors import RasterError
 from landcover.harmonization import (
     OFFSET_BASELINE,
@@ -215,9 +215,7 @@ def _look(
         for part, (_, numbers) in zip(image, layer.bands.values(), strict=True):
             # Where other bands have a colour, the tag's number is one too; 0 is nodata in a composite.
             part[part == 0] = max(numbers.nodata[0] if numbers.nodata else 1, 1)
-    for part in image:
-        visible &= part != 0
-    np.multiply(image, visible, out=image)
+    hide(image, visible)
     return (visible, distance) if visible.any() else None
 
 

@@ -10,8 +10,6 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from landcover.errors import SettingsError
-
 
 class _Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -103,15 +101,9 @@ def provider_at(url: str) -> Provider | None:
     return next((p for p in providers() if _canonical(p.url) == wanted), None)
 
 
-def provider_named(name: str) -> Provider:
-    """The provider of a name; SettingsError naming those there are where there is no such."""
-    found = next((provider for provider in providers() if provider.name == name.lower()), None)
-    if found is None:
-        names = ", ".join(provider.name for provider in providers())
-        raise SettingsError(
-            f"There is no provider '{name[:40]}'; choose one of {names}, or give the URL of a STAC API."
-        )
-    return found
+def provider_named(name: str) -> Provider | None:
+    """The provider of a name in any case, None where unknown."""
+    return next((provider for provider in providers() if provider.name == name.lower()), None)
 
 
 @cache

@@ -2,10 +2,12 @@
 
 import contextlib
 import copy
+import ipaddress
 import itertools
 import math
 import random
 import re
+import socket
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -13,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import rasterio
@@ -65,6 +67,9 @@ _NO_HEAD = frozenset({400, 403, 405, 501})
 """How servers answer HEAD requests that they, or their signatures, do not allow."""
 _USER = re.compile(r"//[^/@]*@")
 _ADDRESS = re.compile(r"\S*(?:://|/vsi|\?|#\d)\S*")
+_KEY_HOSTS = frozenset({"metadata", "metadata.goog", "metadata.google.internal", "instance-data", "instance-data.ec2.internal"})  # fmt: skip
+_KEY_ADDRESSES = frozenset({"100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"})
+"""Where clouds tell a machine its keys, besides link-local addresses."""
 _STATUS = re.compile(r"HTTP response code: (\d{3})\b")
 
 _handle_numbers = itertools.count(1)
@@ -144,6 +149,7 @@ class RasterFiles:
         self._facts: dict[str, RasterFacts] = {}
         self._without_head: set[str] = set()
         self._lock = threading.Lock()
+        self._thread = threading.local()
         self.retries: Counter[str] = Counter()
         """What failed and was tried again, by file."""
 
@@ -153,6 +159,14 @@ class RasterFiles:
     def __exit__(self, *_: object) -> None:
         while self._idle:
             self._idle.popitem()[1][1].close()
+
+    def settle_thread(self) -> None:
+        """Set GDAL up for local files in this thread until it ends: else each read does so anew.
+
+        That costs as much as to read a small window. For threads that do nothing but read.
+        """
+        rasterio.Env(**_ONE_THREAD).__enter__()
+        self._thread.is_settled = True
 
     def facts(self, href: str) -> RasterFacts:
         """What a raster says of itself; of a remote one, what two independent looks agree on."""
@@ -234,11 +248,15 @@ class RasterFiles:
         else:
             self._give(href, address, dataset)
 
-    def _environment(self, href: str, second: bool) -> rasterio.Env:
+    def _environment(self, href: str, second: bool) -> contextlib.AbstractContextManager[object]:
         """GDAL's settings for a file. Without any, in a thread of its own, GDAL's errors would get lost."""
         if _is_local(href):
-            return rasterio.Env(**_ONE_THREAD)
-        return rasterio.Env(**self._settings(href, second))
+            is_settled = getattr(self._thread, "is_settled", False)
+            return contextlib.nullcontext() if is_settled else rasterio.Env(**_ONE_THREAD)
+        settings: contextlib.AbstractContextManager[object] = rasterio.Env(
+            **self._settings(href, second)
+        )
+        return settings
 
     def _settings(self, href: str, second: bool) -> dict[str, str]:
         settings = (
@@ -332,6 +350,56 @@ def _check_place(href: str) -> None:
         raise RasterError(
             f"{plain(href)[:120]} is neither a file nor a web address of an image; index the images again."
         )
+    if not _is_local(href):
+        _check_host(href)
+
+
+def _check_host(href: str) -> None:
+    """Refuse a machine's own link and where clouds keep its keys: a stranger may have written the address.
+
+    Loopback and private networks stay open: a user may have a server there. To what a name leads,
+    and where a server redirects, is not looked up.
+    """
+    host = unquote(urlsplit(href).hostname or "").rstrip(".").lower()
+    with contextlib.suppress(UnicodeError):
+        host = host.encode("idna").decode()  # as it is looked up: wide digits are digits
+    address = _ip_address(host)
+    if address is None:
+        is_closed = host in _KEY_HOSTS
+    else:
+        is_closed = address.is_link_local or str(address) in _KEY_ADDRESSES
+    if is_closed:
+        raise RasterError(
+            f"{plain(href)[:120]} is at an address where machines keep their keys, not images; leave "
+            "the scene out, and do not trust its catalogue."
+        )
+
+
+def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a host's text is, however it is written (2852039166 is one); None for a name."""
+    with contextlib.suppress(OSError):
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    try:
+        found = ipaddress.IPv6Address(host)
+    except ValueError:
+        return None
+    return found.ipv4_mapped or found
+
+
+def side_files(path: Path) -> list[Path]:
+    """Files beside an image that GDAL reads with it: mask, overviews, statistics, header, world file.
+
+    `a.tif.msk`, `a.tif.aux.xml`, `a.hdr`, `a.tfw` and the like, sorted. When one of them changes, the
+    image may show something else.
+    """
+    ending = path.suffix[1:].lower()
+    added = (".msk", ".ovr", ".msk.ovr", ".aux.xml", ".hdr")
+    instead = (".hdr", ".wld", ".tab", f".{ending[:1]}{ending[-1:]}w", f".{ending}w")
+    names = {path.name + end for end in added} | {path.stem + end for end in instead}
+    names |= {path.name + end.upper() for end in added} | {
+        path.stem + end.upper() for end in instead
+    }
+    return sorted(side for name in names if (side := path.with_name(name)).is_file())
 
 
 def _is_local(href: str) -> bool:

@@ -46,7 +46,7 @@ def _run(job: Job, announce: Report, report: Report) -> dict[str, Any]:
         "composite", [scenes, _place(job)], [at / "composite.tif"], _composite(job, ledger, report)
     )
     maps = ledger.stage(
-        "segment", [image, file_hash(job.model)],
+        "segment", [image, file_hash(job.model), job.runtime, job.device, job.d4, job.smooth],
         [at / "classes.tif", at / "confidence.tif"], _segment(job, report),
     )  # fmt: skip
     vectors = ledger.stage("vectorize", maps, [at / "landcover.gpkg"], _vectorize(job))
@@ -234,8 +234,13 @@ def _segment(job: Job, report: Report) -> Work:
             model=job.model,
             classes=job.folder / "classes.tif",
             confidence=job.folder / "confidence.tif",
-            batch=job.batch,
+            runtime=job.runtime,
             device=job.device,
+            d4=job.d4,
+            smooth=job.smooth,
+            batch=job.batch,
+            workers=job.workers,
+            scheduler=job.scheduler,
             report=report,
         )
 

@@ -1,267 +1,465 @@
-"""Segment: from an image and a checkpoint to the class raster and its confidence."""
+"""Segment: from an image and checkpoints to the class raster and what is known about its labels."""
 
 import contextlib
+import dataclasses
+import functools
 import json
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
 
-from landcover.blending import Labels, StripBlender
-from landcover.errors import SettingsError
-from landcover.inference import Predictor
-from landcover.legend import Legend
+from landcover.blending import PROBABILITY_STEPS
+from landcover.errors import CheckpointError, SettingsError
+from landcover.inference import Predictor, gather, scaling
 from landcover.models import Checkpoint, load_checkpoint
+from landcover.runtimes import open_runtime
+from landcover.smoothing import Step, parse_steps
 from landcover.tiling import TileGrid
-from pipeline.artifacts import atomic_path
-from pipeline.cog import CogProfile, open_cog
+from pipeline.artifacts import atomic_path, code_version, fingerprint
+from pipeline.band_segmenter import Tick, segment_rows, smoothed_rows
+from pipeline.cog import assemble_cog
+from pipeline.cog_profile import CogProfile
 from pipeline.qgis_style import write_raster_style
-from pipeline.strip_reader import READERS, Image, StripReader, open_image
+from pipeline.runtime_choice import Choice, choose_runtime
+from pipeline.shards import ShardFolder, plan_bands
+from pipeline.strip_reader import Image, StripReader, open_image
+
+EXACT = "torch-fp32"
+"""The runtime whose map is the same on every run, worker and cut."""
 
 _REPORT_SECONDS = 5.0
-_WRITES_WAITING = 4
+_SAMPLE_ROWS, _SAMPLE_COLS = 2, 4  # tiles on which runtimes are compared
+
+
+@dataclass(frozen=True)
+class BandWork:
+    """All that a process needs to segment bands of an image; can be pickled."""
+
+    image: Image
+    models: tuple[Path, ...]
+    tiles: TileGrid
+    layers: tuple[str, ...]
+    steps: tuple[Step, ...]
+    d4: bool
+    runtime: str
+    device: str
+    batch: int
+    shards: ShardFolder
 
 
 def segment(
     *,
-    image: Path,
-    model: Path,
+    image: Path | str,
+    model: Path | Sequence[Path],
     classes: Path,
-    confidence: Path,
+    confidence: Path | None = None,
+    margin: Path | None = None,
+    entropy: Path | None = None,
+    probabilities: Path | None = None,
+    runtime: str = EXACT,
+    device: str = "auto",
+    tile: int | None = None,
+    overlap: int | None = None,
+    d4: bool = False,
+    smooth: Sequence[str] = (),
     batch: int = 4,
     band_rows: int | None = None,
-    device: str = "auto",
+    workers: int | None = None,
+    scheduler: str | None = None,
     report: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Map land cover: predict an image in overlapping tiles, blend, write two COGs of its grid.
+    """Map land cover: predict an image in overlapping tiles, blend, write COGs of its grid.
 
-    The class raster gets side-cars for QGIS (.qml, .aux.xml) with class names and colours.
-
-    classes: class codes, uint8, 0 = nodata. confidence: percent 1 to 100, uint8, 0 = nodata.
-    A pixel is nodata where any band the model needs is. batch: tiles in flight beyond one per
-    thread. band_rows: rows of a unit of work, default all. Neither changes a byte of the output.
-    Returns facts for `run.json`. Raises SettingsError, CheckpointError, RasterError; then neither
-    output exists.
+    image: a raster file, or its http(s) address. model: one checkpoint, or several to average.
+    classes: class codes, with side-cars for QGIS (.qml, .aux.xml). The other rasters are made where
+    a path is given, uint8 as `landcover.blending.Labels` says; 0 is nodata in all. A pixel is nodata
+    where any band the model needs is.
+    runtime: one of landcover.runtimes.NAMES, or `auto` for the fastest here whose labels agree with
+    exact float32 to 99.5 %. tile, overlap: pixels, instead of the model's. d4: average the eight
+    flips and rotations of each tile. smooth: steps of landcover.smoothing, such as `majority:1`.
+    batch: tiles in flight beyond one per thread. band_rows: rows of a unit of work, rounded down to
+    512 x 2^k. workers: processes of this machine; scheduler: or a dask scheduler's address. None of
+    these changes a byte of the output. Finished bands wait beside `classes` in `NAME.shards` until
+    all are done, so that a run that was killed goes on from there.
+    Returns facts for `run.json`. Raises SettingsError, CheckpointError, RasterError; then no output
+    appears.
     """
-    if len({path.resolve() for path in (image, classes, confidence)}) < 3:
-        raise SettingsError(
-            f"Image {image}, classes {classes} and confidence {confidence} cannot be one file; "
-            "name three."
-        )
-    checkpoint = load_checkpoint(model)
-    source = open_image(image, checkpoint.spec.bands)
+    models = tuple(Path(m) for m in ([model] if isinstance(model, str | Path) else model))
+    paths = {
+        "classes": classes, "confidence": confidence, "margin": margin, "entropy": entropy,
+        "probabilities": probabilities,
+    }  # fmt: skip
+    outputs = {name: path for name, path in paths.items() if path is not None}
+    _check_distinct(image, outputs)
+    checkpoints = [load_checkpoint(path) for path in models]
+    source = open_image(image, checkpoints[0].spec.bands)
     details = segment_image(
-        source, checkpoint, classes, confidence, batch, band_rows, device, report
-    )
-    write_raster_style(classes, checkpoint.spec.legend)
+        source, checkpoints, outputs, models=models, runtime=runtime, device=device, tile=tile,
+        overlap=overlap, d4=d4, smooth=smooth, batch=batch, band_rows=band_rows, workers=workers,
+        scheduler=scheduler, report=report,
+    )  # fmt: skip
+    write_raster_style(classes, checkpoints[0].spec.legend)
     return details
 
 
 def segment_image(
     image: Image,
-    checkpoint: Checkpoint,
-    classes: Path,
-    confidence: Path,
+    checkpoints: Sequence[Checkpoint],
+    outputs: Mapping[str, Path],
+    *,
+    models: Sequence[Path] = (),
+    runtime: str = EXACT,
+    device: str = "auto",
+    tile: int | None = None,
+    overlap: int | None = None,
+    d4: bool = False,
+    smooth: Sequence[str] = (),
     batch: int = 4,
     band_rows: int | None = None,
-    device: str = "auto",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    block: int = 512,
     report: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Do what `segment` does, with an image and a network at hand."""
+    """Do what `segment` does, with an image and networks at hand.
+
+    outputs: layer -> path; `classes` must be among them. models: where the checkpoints are, for
+    workers. block: rows and columns of a tile of the outputs.
+    """
     if batch < 1 or (band_rows is not None and band_rows < 1):
         raise SettingsError(
             f"batch is {batch} and band_rows is {band_rows}; both must be 1 or more."
         )
-    spec = checkpoint.spec
-    if not image.named:
-        report(f"{image.path.name} names no bands: taken in order as {', '.join(spec.bands)}")
-    height, width = image.grid.shape
-    tiles = TileGrid(height, width, spec.tile, spec.overlap)
-    progress = _Progress(height, width, report)
-    with (
-        rasterio.Env(GDAL_CACHEMAX=image.cache_bytes()),
-        Predictor(checkpoint, device) as predictor,
-        _outputs(classes, confidence, image.grid, spec.legend) as write,
-    ):
-        for rows in tiles.bands(band_rows):
-            for labels in segment_band(image, predictor, tiles, rows, batch):
-                write(labels)
-                progress.done(labels.rows.stop)
-    return {
-        "tiles": len(tiles),
-        "tile": spec.tile,
-        "overlap": spec.overlap,
-        "megapixels": round(progress.megapixels, 3),
+    spec, grid = checkpoints[0].spec, image.grid
+    tiles = _tile_grid(grid.shape, checkpoints, tile, overlap)
+    steps = _steps(smooth, image)
+    _tell_of(image, spec.bands, report)
+    choice = _choice(checkpoints, image, tiles, runtime, device, report)
+    bands = plan_bands(int(grid.shape[0]), block, band_rows, workers or 1)
+    profiles = {name: _profile(name, checkpoints[0], block) for name in outputs}
+    facts = {
+        "image": _identity(image), "layers": list(outputs), "models": [c.sha256 for c in checkpoints], "d4": d4,
+        "tile": tiles.tile, "overlap": tiles.overlap, "smooth": [str(step) for step in steps],
+        "runtime": choice.runtime, "device": choice.device, "code": code_version(),
+    }  # fmt: skip
+    folder = outputs["classes"].with_name(outputs["classes"].name + ".shards")
+    shards = ShardFolder(folder, fingerprint(facts), bands, profiles, grid)
+    work = BandWork(
+        image, tuple(models), tiles, tuple(outputs), steps, d4, choice.runtime, choice.device, batch,
+        shards,
+    )  # fmt: skip
+    missing = shards.missing()
+    if len(missing) < len(bands):
+        report(f"segment: resumed, {len(bands) - len(missing)} of {len(bands)} bands were done")
+    progress = _Progress(len(tiles), grid.shape, sum(map(len, missing)), report)
+    try:
+        if workers or scheduler:
+            _segment_there(work, missing, workers, scheduler, progress)
+        else:
+            _segment_here(work, checkpoints, missing, progress)
+        _write_outputs(shards, outputs, profiles)
+    except BaseException:
+        if len(shards.missing()) == len(bands):  # nothing to go on from
+            shards.remove()
+        raise
+    shards.remove()
+    told = {name: value for name, value in facts.items() if name not in {"image", "code"}}
+    return told | {
+        "tiles": len(tiles), "bands": len(bands), "bands_resumed": len(bands) - len(missing),
+        "megapixels": round(grid.shape[0] * grid.shape[1] / 1e6, 3),
         "megapixels_per_second": round(progress.rate, 3),
-        "device": str(predictor.device),
-        "precision": predictor.precision,
-        "batch": batch,
-        "model_sha256": checkpoint.sha256,
-    }
+        "precision": choice.runtime.rpartition("-")[2], "batch": batch, "workers": workers or 1,
+        "agreement_with_fp32": choice.agreement, "speeds_mpx_s": choice.megapixels_per_second,
+        "temperatures": [c.spec.temperature for c in checkpoints],
+        "model_sha256": checkpoints[0].sha256,
+    }  # fmt: skip
 
 
-def segment_band(
+def _check_distinct(image: Path | str, outputs: Mapping[str, Path]) -> None:
+    places = {name: path.resolve() for name, path in outputs.items()}
+    if "://" not in str(image):
+        places["image"] = Path(image).resolve()
+    if len(set(places.values())) < len(places):
+        raise SettingsError(
+            f"The image and the outputs ({', '.join(map(str, places.values()))}) cannot share a file; "
+            "give each a name of its own."
+        )
+
+
+def _tile_grid(
+    shape: Sequence[int], checkpoints: Sequence[Checkpoint], tile: int | None, overlap: int | None
+) -> TileGrid:
+    spec = checkpoints[0].spec
+    side = tile or spec.tile
+    if side % 32:
+        raise SettingsError(f"The tile is {side} pixels; it must be a multiple of 32.")
+    for checkpoint in checkpoints:  # the runtimes build their windows from it
+        if checkpoint.spec.tile != side and tile is None:
+            raise CheckpointError(
+                "The models were trained with tiles of different sizes; choose one by --tile."
+            )
+    lap = overlap if overlap is not None else min(spec.overlap, side // 2)
+    return TileGrid(int(shape[0]), int(shape[1]), side, lap)
+
+
+def _steps(smooth: Sequence[str], image: Image) -> tuple[Step, ...]:
+    steps = parse_steps(smooth)
+    if isinstance(image.path, str) and any(step.name == "guided" for step in steps):
+        raise SettingsError(
+            "The smoothing step guided reads the image twice and needs a local one; fetch it first."
+        )
+    return steps
+
+
+def _tell_of(image: Image, bands: Sequence[str], report: Callable[[str], None]) -> None:
+    if not image.named:
+        report(f"{image.name} names no bands: taken in order as {', '.join(bands)}")
+    for note in image.notes:
+        report(note)
+
+
+def _choice(
+    checkpoints: Sequence[Checkpoint],
     image: Image,
-    predictor: Predictor,
     tiles: TileGrid,
-    rows: range,
-    batch: int = 4,
-    readers: int = READERS,
-) -> Iterator[Labels]:
-    """Labels of a band of rows, in pieces from its top to its bottom.
-
-    Predicts every tile that touches the band, those it shares with its neighbours too, so the rows
-    are those of the whole raster. Reading, predicting and blending overlap in time; memory is some
-    strips one tile high. batch: tiles in flight beyond one per thread. readers: threads that read.
-    Neither changes a label. Raises RasterError, CheckpointError.
-    """
-    touched = tiles.touching(rows)
-    blender = StripBlender(tiles, predictor.spec.legend.codes, rows)
-    in_flight = predictor.workers + batch
-    ahead = -(-in_flight * predictor.group // len(tiles.col_starts))
-    with StripReader(image, tiles, touched, ahead, readers) as reader:
-        for i, j, probabilities in _predictions(
-            predictor, reader, tiles, touched, in_flight, ahead
-        ):
-            for k, tile in enumerate(() if probabilities is None else probabilities):
-                blender.add(i, j + k, tile)
-            if j + predictor.group >= len(tiles.col_starts):
-                labels = blender.finish(i, reader.valid_rows)
-                reader.release(i)
-                if labels.rows:
-                    yield labels
+    runtime: str,
+    device: str,
+    report: Callable[[str], None],
+) -> Choice:
+    """The runtime that is meant; where it may not be exact, it is compared with float32 on a sample."""
+    first = _at_tile(checkpoints[0], tiles.tile)
+    exact = runtime.endswith("-fp32") and not runtime.startswith("openvino")
+    sample = np.zeros((0, tiles.tile, tiles.tile, len(image.bands)), np.float32)
+    if not exact:
+        sample = sample_windows(image, checkpoints[0], tiles)
+    choice = choose_runtime(first, runtime, device, sample)
+    if choice.agreement is not None:
+        report(
+            f"segment: {choice.runtime}, {choice.agreement:.2%} of a sample's labels are those of "
+            "exact float32"
+        )
+    return choice
 
 
-_Prediction = tuple[int, int, NDArray[np.float32] | None]
+def _at_tile(checkpoint: Checkpoint, tile: int) -> Checkpoint:
+    """The checkpoint, to be run on windows of this size."""
+    if checkpoint.spec.tile == tile:
+        return checkpoint
+    lap = min(checkpoint.spec.overlap, tile // 2)
+    spec = dataclasses.replace(checkpoint.spec, tile=tile, overlap=lap)
+    return dataclasses.replace(checkpoint, spec=spec)
 
 
-def _predictions(
-    predictor: Predictor,
-    reader: StripReader,
-    tiles: TileGrid,
-    touched: range,
-    in_flight: int,
-    ahead: int,
-) -> Iterator[_Prediction]:
-    """(tile row, first tile column, probabilities) of every group of tiles, in row-major order."""
-    pending: deque[tuple[int, int, Future[NDArray[np.float32] | None]]] = deque()
-
-    def oldest() -> _Prediction:
-        i, j, future = pending.popleft()
-        return i, j, future.result()
-
-    for i in touched:
-        while pending and pending[0][0] < i - ahead:  # its rows are still in the ring
-            yield oldest()
-        reader.wait(i)
-        rows = tiles.source_rows(i)
-        for j in range(0, len(tiles.col_starts), predictor.group):
-            starts = tiles.col_starts[j : j + predictor.group]
-            pending.append((i, j, predictor.submit(reader.strip, rows, starts)))
-            if len(pending) > in_flight:
-                yield oldest()
-    while pending:
-        yield oldest()
+def sample_windows(image: Image, checkpoint: Checkpoint, tiles: TileGrid) -> NDArray[np.float32]:
+    """Some windows of an image as a network gets them, (n, rows, cols, bands), none without data."""
+    gain, bias = scaling(checkpoint, image.reflectance)
+    count = len(tiles.row_starts)
+    found = []
+    for i in sorted({count * k // (_SAMPLE_ROWS + 1) for k in range(1, _SAMPLE_ROWS + 1)}):
+        with StripReader(image, tiles, range(i, i + 1), 0) as reader:
+            reader.wait(i)
+            slots = reader.strip.slots(tiles.source_rows(i))
+            for x in tiles.col_starts[:: max(1, len(tiles.col_starts) // _SAMPLE_COLS)]:
+                cols = slice(x, x + tiles.tile)
+                window = np.empty((tiles.tile, tiles.tile, gain.size), np.float32)
+                pixels, valid = reader.strip.pixels[:, :, cols], reader.strip.valid[:, cols]
+                if gather(pixels, valid, slots, gain, bias, window):
+                    found.append(window)
+    return (
+        np.stack(found) if found else np.zeros((0, tiles.tile, tiles.tile, gain.size), np.float32)
+    )
 
 
-@contextlib.contextmanager
-def _outputs(
-    classes: Path, confidence: Path, grid: GeoBox, legend: Legend
-) -> Iterator[Callable[[Labels], None]]:
-    """Two COGs that take labels; both appear under their names, or neither."""
-    profiles = {
-        classes: CogProfile(
-            dtype="uint8",
-            bands=("class",),
-            overviews="mode",
-            colormap=legend.colormap(),
-            tags={"LEGEND": json.dumps(legend.to_records())},
-        ),
-        confidence: CogProfile(dtype="uint8", bands=("confidence",), units=("%",)),
-    }
+def _profile(layer: str, checkpoint: Checkpoint, block: int) -> CogProfile:
+    legend = checkpoint.spec.legend
+    if layer == "classes":
+        return CogProfile(
+            dtype="uint8", bands=("class",), overviews="mode", colormap=legend.colormap(),
+            tags={"LEGEND": json.dumps(legend.to_records())}, block=block,
+        )  # fmt: skip
+    if layer == "probabilities":
+        names = [f"{land_class.code} {land_class.name}" for land_class in legend.classes]
+        tags = {"PROBABILITY": f"(value - 1) / {PROBABILITY_STEPS}"}
+        return CogProfile(dtype="uint8", bands=names, tags=tags, block=block)
+    return CogProfile(dtype="uint8", bands=(layer,), units=("%",), block=block)
+
+
+def _identity(image: Image) -> list[Any]:
+    """What tells an image from one that was put in its place later."""
+    known = [str(image.grid), image.bands, image.nodata, image.scale, image.offset]
+    if isinstance(image.path, str):
+        return [image.path, *known]
+    stat = image.path.stat()
+    return [str(image.path.resolve()), stat.st_size, stat.st_mtime_ns, *known]
+
+
+def _predictor(work: BandWork, checkpoints: Sequence[Checkpoint]) -> Predictor:
+    sized = [_at_tile(checkpoint, work.tiles.tile) for checkpoint in checkpoints]
+    runtimes = [open_runtime(checkpoint, work.runtime, work.device) for checkpoint in sized]
+    return Predictor(sized, runtimes, d4=work.d4, reflectance=work.image.reflectance)
+
+
+def _segment_here(
+    work: BandWork,
+    checkpoints: Sequence[Checkpoint],
+    missing: Sequence[range],
+    progress: "_Progress",
+) -> None:
+    """Segment bands in this process; neighbours go in one stream, which predicts no tile twice."""
+    if not missing:
+        return
+    with (
+        rasterio.Env(GDAL_CACHEMAX=work.image.cache_bytes()),
+        _predictor(work, checkpoints) as predictor,
+    ):
+        for run in _runs(missing):
+            _segment_bands(work, predictor, run, progress.tiles)
+
+
+def _runs(bands: Sequence[range]) -> list[list[range]]:
+    """Bands in groups of direct neighbours."""
+    runs: list[list[range]] = []
+    for band in bands:
+        if runs and runs[-1][-1].stop == band.start:
+            runs[-1].append(band)
+        else:
+            runs.append([band])
+    return runs
+
+
+def _segment_bands(
+    work: BandWork, predictor: Predictor, bands: Sequence[range], tick: Tick = lambda _: None
+) -> None:
+    """Write the shards of neighbouring bands."""
+    if work.steps:
+        for band in bands:
+            with work.shards.writer(band) as write:
+                write(
+                    smoothed_rows(
+                        work.image, predictor, work.tiles, band, work.steps, work.layers, work.batch,
+                        tick,
+                    ).layers
+                )  # fmt: skip
+        return
+    rows = range(bands[0].start, bands[-1].stop)
+    pieces = segment_rows(
+        work.image, predictor, work.tiles, rows, work.layers, work.batch, tick=tick
+    )
+    with contextlib.closing(pieces):
+        held: dict[str, NDArray[np.uint8]] = {}
+        at = rows.start
+        for band in bands:
+            with work.shards.writer(band) as write:
+                while at < band.stop:
+                    if not held or not held["classes"].shape[1]:
+                        held = next(pieces).layers
+                    take = min(band.stop - at, held["classes"].shape[1])
+                    write({name: layer[:, :take] for name, layer in held.items()})
+                    held = {name: layer[:, take:] for name, layer in held.items()}
+                    at += take
+
+
+def _segment_there(
+    work: BandWork,
+    missing: Sequence[range],
+    workers: int | None,
+    scheduler: str | None,
+    progress: "_Progress",
+) -> None:
+    """Segment bands in other processes, each with its own models."""
+    if not work.models:
+        raise SettingsError(
+            "Workers load the models themselves; give the paths of the checkpoints."
+        )
+    if not missing:
+        return
+    from pipeline.cluster import run_on_cluster
+
+    run_on_cluster(
+        functools.partial(segment_band, work), missing, workers=workers, scheduler=scheduler,
+        done=lambda band: progress.rows(len(band)), report=progress.report,
+    )  # fmt: skip
+
+
+def segment_band(work: BandWork, band: range) -> None:
+    """Segment one band in a worker's process, which keeps its models for the next one."""
+    predictor = _kept_predictor(work)
+    with rasterio.Env(GDAL_CACHEMAX=work.image.cache_bytes()):
+        _segment_bands(work, predictor, [band])
+
+
+_kept: dict[str, Predictor] = {}
+"""The predictor of this worker's last band: one in a process at a time."""
+
+
+def _kept_predictor(work: BandWork) -> Predictor:
+    checkpoints = [load_checkpoint(path) for path in work.models] if not _kept else []
+    key = fingerprint(
+        [str(path) for path in work.models], work.shards.path.name, work.runtime, work.device, work.d4,
+        work.tiles.tile, work.image.scale, work.image.offset, [_stamp(path) for path in work.models],
+    )  # fmt: skip
+    if key not in _kept:
+        for old in _kept.values():
+            old.__exit__(None, None, None)
+        _kept.clear()
+        checkpoints = checkpoints or [load_checkpoint(path) for path in work.models]
+        _kept[key] = _predictor(work, checkpoints).__enter__()
+    return _kept[key]
+
+
+def _stamp(path: Path) -> list[int]:
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _write_outputs(
+    shards: ShardFolder, outputs: Mapping[str, Path], profiles: Mapping[str, CogProfile]
+) -> None:
+    """Make the COGs; all appear under their names, or none."""
     with contextlib.ExitStack() as stack:
-        partials = [stack.enter_context(atomic_path(path)) for path in profiles]
-        cogs = [
-            stack.enter_context(_BackgroundCog(path, grid, profile))
-            for path, profile in zip(partials, profiles.values(), strict=True)
-        ]
-
-        def write(labels: Labels) -> None:
-            cogs[0].write(labels.classes)
-            cogs[1].write(labels.confidence)
-
-        yield write
-        for finished in [cog.finish() for cog in cogs]:  # both are converted at the same time
-            finished.result()
+        partials = {name: stack.enter_context(atomic_path(path)) for name, path in outputs.items()}
+        for name, partial in partials.items():
+            assemble_cog(partial, shards.grid, profiles[name], shards.files(name))
 
 
-class _BackgroundCog:
-    """A COG written and converted by a thread of its own, with few rows waiting."""
-
-    def __init__(self, path: Path, grid: GeoBox, profile: CogProfile) -> None:
-        self._cog = open_cog(path, grid, profile)
-        self._thread = ThreadPoolExecutor(1, "write")
-        self._pending: deque[Future[None]] = deque()
-        self._finishing = False
-
-    def __enter__(self) -> Self:
-        self._writer = self._thread.submit(self._cog.__enter__).result()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._thread:
-            if not self._finishing:
-                self._thread.submit(self._cog.__exit__, kind, error, trace).result()
-
-    def write(self, rows: NDArray[np.uint8]) -> None:
-        """Append (rows, cols); raises here what an earlier write failed with."""
-        self._pending.append(self._thread.submit(self._writer.write, rows[np.newaxis]))
-        if len(self._pending) > _WRITES_WAITING:
-            self._pending.popleft().result()
-
-    def finish(self) -> Future[None]:
-        """Start to close the COG once all rows are written."""
-        self._finishing = True
-        return self._thread.submit(self._close)
-
-    def _close(self) -> None:
-        failed = next((e for w in self._pending if (e := w.exception())), None)
-        self._cog.__exit__(type(failed) if failed else None, failed, None)
-        if failed:
-            raise failed
-
-
+@dataclass
 class _Progress:
     """Speed so far and time left, reported every few seconds."""
 
-    def __init__(self, height: int, width: int, report: Callable[[str], None]) -> None:
-        self._height, self._width, self._report = height, width, report
-        self._started = self._reported = time.monotonic()
-        self.megapixels = height * width / 1e6
-        self.rate = 0.0
-        """Megapixels a second."""
+    all_tiles: int
+    shape: Sequence[int]
+    missing: int
+    """Rows to be labelled in this run."""
+    report: Callable[[str], None]
+    megapixels: float = 0.0
+    _started: float = field(default_factory=time.monotonic)
+    _reported: float = field(default_factory=time.monotonic)
 
-    def done(self, rows: int) -> None:
-        """Note that the first `rows` rows of the map are labelled."""
+    @property
+    def rate(self) -> float:
+        """Megapixels of the map a second."""
+        return self.megapixels / max(time.monotonic() - self._started, 1e-9)
+
+    def tiles(self, count: int) -> None:
+        """Note that so many more tiles are predicted."""
+        self._add(self.shape[0] * self.shape[1] / 1e6 * count / self.all_tiles)
+
+    def rows(self, count: int) -> None:
+        """Note that so many more rows are labelled."""
+        self._add(count * self.shape[1] / 1e6)
+
+    def _add(self, megapixels: float) -> None:
+        whole = self.missing * self.shape[1] / 1e6
+        self.megapixels = min(self.megapixels + megapixels, whole)
         now = time.monotonic()
-        megapixels = rows * self._width / 1e6
-        self.rate = megapixels / max(now - self._started, 1e-9)
         if now - self._reported >= _REPORT_SECONDS:
             self._reported = now
-            left = (self.megapixels - megapixels) / self.rate
-            self._report(
-                f"segment: {rows / self._height:.0%}, {self.rate:.1f} Mpx/s, {left:.0f} s left"
-            )
+            done = 1 - (whole - self.megapixels) / (self.shape[0] * self.shape[1] / 1e6)
+            left = (whole - self.megapixels) / max(self.rate, 1e-9)
+            self.report(f"segment: {done:.0%}, {self.rate:.3g} Mpx/s, {left:.0f} s left")

@@ -23,10 +23,11 @@ from landcover.resampling import (
     Numbers,
     Patch,
     PixelMap,
+    Positions,
     averaged,
     harmonize,
     highest,
-    window,
+    looked_up,
 )  # fmt: skip
 from pipeline.raster_files import RasterFiles, plain
 
@@ -59,6 +60,8 @@ class WindowReader:
     files: RasterFiles
     grid: GeoBox
     _maps: dict[GeoBox, PixelMap] = field(default_factory=dict)
+    _map_of: dict[str, PixelMap] = field(default_factory=dict)
+    """The same by raster: to compare grids takes as long as to read a small window."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     read_bytes: int = 0
     """Decoded so far."""
@@ -82,7 +85,7 @@ class WindowReader:
                 measured[self._read(band, full, None, mask=True) == 0] = 0  # lest its colour spread
             return averaged(measured, pixel_map.shrink) if pixel_map.shrink > 1 else measured
 
-        if patch := self._patch(pixel_map, block, work):
+        if patch := self._patch(pixel_map, block, 0.5, work):
             patch.bilinear(MEASURED, out)
         else:
             out[...] = 0
@@ -103,7 +106,7 @@ class WindowReader:
             )
 
         def meaning(image: NDArray[Any]) -> NDArray[np.uint8]:
-            found: NDArray[np.uint8] = _looked_up(image, table)
+            found: NDArray[np.uint8] = looked_up(image, table)
             return (cloud_distance(found > 0, wide + 1) <= wide).view(np.uint8) if wide else found
 
         return self._nearest(band, block, meaning, halo=wide)
@@ -138,7 +141,7 @@ class WindowReader:
             )
             return highest(found[inner], pixel_map.shrink)
 
-        if patch := self._patch(pixel_map, block, work):
+        if patch := self._patch(pixel_map, block, 0.0, work):
             patch.nearest(out)
         return out
 
@@ -147,16 +150,17 @@ class WindowReader:
         pixel_map = self.pixel_map(href)
         if pixel_map.shift is not None:
             return _overlap(pixel_map.shift, block, pixel_map.shape) is not None
-        row, col, _ = _positions(pixel_map, _key(block))
-        return window(row, col, pixel_map.shape) is not None
+        return _positions(pixel_map, _key(block)).window(0.0) is not None
 
     def pixel_map(self, href: str) -> PixelMap:
         """Where the grid lies on a raster."""
-        image = self.files.facts(href).grid
-        with self._lock:
-            if image not in self._maps:
-                self._maps[image] = _mapped(image, self.grid, href)
-            return self._maps[image]
+        if href not in self._map_of:
+            image = self.files.facts(href).grid
+            with self._lock:
+                if image not in self._maps:
+                    self._maps[image] = _mapped(image, self.grid, href)
+                self._map_of[href] = self._maps[image]
+        return self._map_of[href]
 
     def _same_grid(
         self, shift: tuple[int, int], band: Band, block: Block, numbers: Numbers | None,
@@ -182,11 +186,14 @@ class WindowReader:
         return (rows, cols), image
 
     def _patch(
-        self, pixel_map: PixelMap, block: Block, work: Callable[[Block], NDArray[Any]]
+        self, pixel_map: PixelMap, block: Block, half: float, work: Callable[[Block], NDArray[Any]]
     ) -> Patch | None:
-        """What a block needs of a raster, shrunk; made by `work` of as much of it as is read at a time."""
+        """What a block needs of a raster, shrunk; made by `work` of as much of it as is read at a time.
+
+        half: as Positions.window takes it.
+        """
         positions = _positions(pixel_map, _key(block))
-        cuts = window(*positions[:2], pixel_map.shape)
+        cuts = positions.window(half)
         if cuts is None:
             return None
         rows, cols = cuts
@@ -199,8 +206,7 @@ class WindowReader:
             for start in starts
         ]
         image = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        origin, start = (rows.start, cols.start), (block[0].start, block[1].start)
-        return Patch(image, origin, pixel_map.shape, positions, start)
+        return Patch(image, (rows.start, cols.start), positions)
 
     def _read(
         self, band: Band, cuts: Block, numbers: Numbers | None,
@@ -242,20 +248,9 @@ def _mapped(image: GeoBox, grid: GeoBox, href: str) -> PixelMap:
 
 
 @lru_cache(maxsize=32)
-def _positions(
-    pixel_map: PixelMap, block: tuple[int, int, int, int]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+def _positions(pixel_map: PixelMap, block: tuple[int, int, int, int]) -> Positions:
     """Shared by all images of one grid, which are read one after the other for a block."""
     return pixel_map.positions((slice(*block[:2]), slice(*block[2:])))
-
-
-def _looked_up(image: NDArray[Any], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """What a table says of codes; 1 of what can be no code: negative numbers and NaN."""
-    if image.dtype.kind == "u":
-        found: NDArray[np.uint8] = table[image.astype(np.uint16)]
-        return found
-    fine = (image >= 0) & (image < table.size)
-    return np.where(fine, table[np.where(fine, image, 0).astype(np.uint16)], np.uint8(1))
 
 
 def _clipped(block: Block, shape: tuple[int, int]) -> Block:

@@ -20,7 +20,7 @@ from shapely.geometry.base import BaseGeometry
 
 from landcover.compositing import METHODS
 from landcover.errors import CatalogError, RasterError, SettingsError
-from pipeline.block_compositor import FailedReadsError, Holes
+from pipeline.block_compositor import FailedReadsError, Holes, _block_shape
 from pipeline.composite import composite
 from pipeline.raster_files import FailedReadError
 from tests.made_scenes import FAR, FOOTPRINT, GRID, save, scene
@@ -375,6 +375,30 @@ def test_memory_decides_nothing(
     np.testing.assert_array_equal(in_parts, at_once)
 
 
+@pytest.mark.parametrize(
+    ("tile", "side", "most", "expected"),
+    [
+        pytest.param((512, 512), 512, 2**20, (512, 512), id="one tile"),
+        pytest.param((256, 256), 512, 2**20, (512, 512), id="four tiles"),
+        pytest.param((512, 512), 1024, 2**20, (1024, 1024), id="over the network"),
+        pytest.param((1024, 1024), 512, 2**20, (1024, 1024), id="a larger tile, whole"),
+        pytest.param(
+            (512, 512), 1024, 327_680, (512, 512), id="many dates: fewer tiles, not parts"
+        ),
+        pytest.param(
+            (1024, 1024), 512, 327_680, (1024, 320), id="too many dates: a part of a tile"
+        ),
+        pytest.param((1, 4000), 512, 2**20, (65, 4000), id="rows"),
+        pytest.param((1, 1), 512, 1000, (64, 64), id="no room: the least"),
+    ],
+)
+def test_blocks_are_whole_tiles_where_they_fit(
+    tile: tuple[int, int], side: int, most: int, expected: tuple[int, int]
+) -> None:
+    """A tile that two blocks share is decoded twice, so blocks are made of whole ones."""
+    assert _block_shape((4000, 4000), tile, side, most) == expected
+
+
 def test_two_satellites_on_one_day_are_two_observations(tmp_path: Path) -> None:
     """Scenes of one day are one look only if one satellite took them."""
     one, two = scene(tmp_path, "a", 300), scene(tmp_path, "b", 700)
@@ -405,7 +429,7 @@ def test_progress_says_how_far_how_fast_how_long(tmp_path: Path) -> None:
     lines: list[str] = []
     run(tmp_path, scene(tmp_path, "a", 5), report=lines.append)
     assert re.fullmatch(
-        r"composite: 1 of 1 blocks of 1 scenes, \d+ MB/s decoded, 0 s left", lines[-1]
+        r"composite: 1 of 1 block of 1 scene, \d+ MB/s decoded, 0 s left", lines[-1]
     )
 
 

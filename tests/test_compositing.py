@@ -19,6 +19,7 @@ from landcover.compositing import (
     chosen_composite,
     cloud_distance,
     geomedian_composite,
+    hide,
     median_composite,
 )
 
@@ -309,3 +310,25 @@ def test_cloud_distance_equals_scipy(
     exact = distance_transform_edt(~unclear) if unclear.any() else np.full((rows, cols), np.inf)
     expected = np.minimum(np.ceil(exact), reach).astype(np.uint8)
     np.testing.assert_array_equal(cloud_distance(unclear, reach), expected)
+
+
+def test_what_is_not_visible_is_hidden() -> None:
+    """A pixel that is not visible, or lacks a band, becomes 0 in all bands and is not visible."""
+    image = np.array([[[5, 6, 0, 8]], [[1, 2, 3, 4]]], np.uint16)
+    visible = np.array([[True, False, True, True]])
+    hide(image, visible)
+    assert image.tolist() == [[[5, 0, 0, 8]], [[1, 0, 0, 4]]]
+    assert visible.tolist() == [[True, False, False, True]]
+
+
+@given(seed=st.integers(0, 99), bands=st.integers(1, 5), cols=st.integers(1, 700))
+def test_hiding_is_the_plain_formula(seed: int, bands: int, cols: int) -> None:
+    """Whatever the size, it is a product with a mask."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 9, (bands, 3, cols)).astype(np.uint16)
+    visible = rng.random((3, cols)) < 0.7
+    seen = visible & (image != 0).all(axis=0)
+    expected = image * seen
+    hide(image, visible)
+    np.testing.assert_array_equal(image, expected)
+    np.testing.assert_array_equal(visible, seen)

@@ -132,7 +132,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     one = Run(tmp_path)
     files = partial(RasterFiles, pause=one.pauses.append, timeout=0.15)
     monkeypatch.setattr(pipeline.composite, "RasterFiles", files)
-    monkeypatch.setattr(pipeline.block_compositor, "_LARGEST", TILE)
+    monkeypatch.setattr(pipeline.block_compositor, "_SIDE", TILE)
+    monkeypatch.setattr(pipeline.block_compositor, "_SIDE_REMOTE", TILE)
     return one
 
 
@@ -155,7 +156,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
 def expected(stack: Path, tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.uint16]:
     """Pixels of the composite made from the files on the disk."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline.block_compositor, "_LARGEST", TILE)
+        patch.setattr(pipeline.block_compositor, "_SIDE", TILE)
         return Run(tmp_path_factory.mktemp("local"))(str(stack))[1]
 
 

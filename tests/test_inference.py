@@ -1,17 +1,17 @@
 """Running a network over tiles."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes, arrays
 from torch import nn
 
-from landcover.errors import SettingsError
-from landcover.inference import Predictor, Strip, gather, mark_valid, softmax
+from landcover.errors import CheckpointError
+from landcover.inference import Predictor, Strip, gather, mark_valid
 from landcover.legend import Legend
 from landcover.models import Checkpoint, ModelSpec
+from landcover.runtimes import from_bfloat16, open_runtime, to_bfloat16
 
 LEGEND = Legend.from_records(
     [{"code": c, "name": f"class {c}", "color": "#808080"} for c in (2, 3)]
@@ -27,6 +27,14 @@ def one_strip(valid: int = 1) -> Strip:
     return Strip(pixels, np.full((40, 70), valid, np.uint8))
 
 
+def predictor_of(*networks: nn.Module, d4: bool = False, temperature: float = 1.0) -> Predictor:
+    """Networks in exact float32 on the CPU."""
+    spec = dataclasses.replace(SPEC, temperature=temperature)
+    checkpoints = [Checkpoint(network, spec, "") for network in networks]
+    runtimes = [open_runtime(checkpoint, "torch-fp32", "cpu") for checkpoint in checkpoints]
+    return Predictor(checkpoints, runtimes, d4=d4)
+
+
 def test_normalisation_by_hand() -> None:
     """Stored 7, gain 2, bias -3 is 11; an invalid pixel is 0, the band's mean."""
     pixels = np.array([[[7, 7]]], np.uint8)
@@ -40,13 +48,11 @@ def test_normalisation_by_hand() -> None:
 def test_a_network_gets_reflectance_less_mean_over_deviation() -> None:
     """With value x 0.5 - 1 as reflectance, the identity network's logits are the normalised bands."""
     strip = one_strip()
-    with Predictor(Checkpoint(nn.Identity(), SPEC, ""), "cpu") as predictor:
+    with predictor_of(nn.Identity()) as predictor:
         got = predictor.submit(strip, np.arange(30, 62), [5]).result()
     values = strip.pixels[:, np.arange(30, 62) % 40, 5:37].astype(float) * 0.5 - 1
-    logits = (values - [[[1]], [[2]]]) / [[[0.5]], [[2]]]
-    expected = np.exp(logits) / np.exp(logits).sum(0)
     assert got is not None
-    np.testing.assert_allclose(got[0], expected.transpose(1, 0, 2), atol=1e-6)
+    np.testing.assert_allclose(got[0], (values - [[[1]], [[2]]]) / [[[0.5]], [[2]]], atol=1e-6)
 
 
 def test_tiles_without_data_are_not_predicted() -> None:
@@ -57,23 +63,16 @@ def test_tiles_without_data_are_not_predicted() -> None:
 
     network = nn.Identity()
     network.register_forward_pre_hook(fail)
-    with Predictor(Checkpoint(network, SPEC, ""), "cpu") as predictor:
+    with predictor_of(network) as predictor:
         assert predictor.submit(one_strip(valid=0), np.arange(32), [0]).result() is None
 
 
 def test_the_thread_count_of_torch_is_given_back() -> None:
     """After prediction torch has the threads it had."""
     before = torch.get_num_threads()
-    with Predictor(Checkpoint(nn.Identity(), SPEC, ""), "cpu") as predictor:
+    with predictor_of(nn.Identity()) as predictor:
         predictor.submit(one_strip(), np.arange(32), [0]).result()
     assert torch.get_num_threads() == before
-
-
-@pytest.mark.parametrize("device", ["gpu9", "meta", "cuda:99"])
-def test_devices_that_are_not_here_are_refused(device: str) -> None:
-    """An unknown, unsupported or absent device is a settings error that says what to choose."""
-    with pytest.raises(SettingsError, match="choose"):
-        Predictor(Checkpoint(nn.Identity(), SPEC, ""), device)
 
 
 def test_validity_with_a_declared_nodata_value() -> None:
@@ -96,28 +95,53 @@ def test_validity_without_a_declared_nodata_value() -> None:
     assert valid.tolist() == [[0, 1, 1, 0, 0]]
 
 
-@given(
-    arrays(
-        np.float32,
-        array_shapes(min_dims=3, max_dims=3, max_side=9),
-        elements=st.floats(-1e4, 1e4, width=32),
-    )
-)
-@settings(deadline=None)
-def test_softmax_is_right_to_single_precision(logits: np.ndarray) -> None:
-    """Any logits, in any memory order, match the formula in double precision."""
-    shifted = np.exp(logits.astype(float) - logits.max(0))
-    expected = (shifted / shifted.sum(0)).transpose(1, 0, 2)
-    for order in (logits, np.ascontiguousarray(logits.transpose(1, 2, 0)).transpose(2, 0, 1)):
-        got = np.empty(expected.shape, np.float32)
-        softmax(order, got)
-        np.testing.assert_allclose(got, expected, atol=5e-7)
+def test_gathering_to_bfloat16_rounds_as_torch_does() -> None:
+    """The bits are those of the nearest bfloat16 of the float32 window, ties to even."""
+    strip = one_strip()
+    gain, bias = np.array([0.3, 1 / 256], np.float32), np.array([-1.7, 1], np.float32)
+    exact, bits = np.empty((32, 70, 2), np.float32), np.empty((32, 70, 2), np.uint16)
+    for window in (exact, bits):
+        assert gather(strip.pixels, strip.valid, np.arange(32), gain, bias, window) == 32 * 70
+    assert (bits == to_bfloat16(exact)).all()
+    assert np.abs(from_bfloat16(bits) - exact).max() <= 2**-8 * np.abs(exact).max()
 
 
-def test_softmax_keeps_what_is_not_a_number() -> None:
-    """A NaN among the logits makes its pixel NaN, and only that one."""
-    logits = np.zeros((2, 1, 2), np.float32)
-    logits[1, 0, 1] = np.nan
-    got = np.empty((1, 2, 2), np.float32)
-    softmax(logits, got)
-    assert np.isnan(got[0]).tolist() == [[False, True], [False, True]]
+def logits_of(predictor: Predictor) -> np.ndarray:
+    """Logits (classes, rows, cols) of one window of `one_strip`."""
+    with predictor:
+        got = predictor.submit(one_strip(), np.arange(32), [3]).result()
+    assert got is not None
+    return got[0]
+
+
+def test_flips_average_what_a_network_says_of_each() -> None:
+    """A network that looks one pixel to the left looks, on average, as much in all four directions."""
+    look = nn.Conv2d(2, 2, (1, 3), padding=(0, 1), bias=False)
+    nn.init.zeros_(look.weight)
+    with torch.no_grad():
+        look.weight[0, 0, 0, 0] = look.weight[1, 1, 0, 0] = 1
+    plain = logits_of(predictor_of(nn.Identity()))
+    around = np.pad(plain, ((0, 0), (1, 1), (1, 1)))
+    expected = (
+        around[:, :-2, 1:-1] + around[:, 2:, 1:-1] + around[:, 1:-1, :-2] + around[:, 1:-1, 2:]
+    ) / 4
+    np.testing.assert_allclose(logits_of(predictor_of(look, d4=True)), expected, atol=1e-6)
+
+
+def test_several_networks_are_averaged_and_the_temperature_divides() -> None:
+    """The mean of x and 3 x at temperature 4 is x / 2."""
+    triple = nn.Conv2d(2, 2, 1, bias=False)
+    with torch.no_grad():
+        triple.weight[:] = 3 * torch.eye(2)[:, :, None, None]
+    plain = logits_of(predictor_of(nn.Identity()))
+    both = logits_of(predictor_of(nn.Identity(), triple, temperature=4.0))
+    np.testing.assert_allclose(both, plain / 2, rtol=1e-6)
+
+
+def test_models_of_other_bands_are_not_averaged() -> None:
+    """Two checkpoints that do not read the same bands are refused."""
+    other = Checkpoint(nn.Identity(), dataclasses.replace(SPEC, bands=("nir", "red")), "")
+    checkpoints = [Checkpoint(nn.Identity(), SPEC, ""), other]
+    runtimes = [open_runtime(checkpoint, "torch-fp32", "cpu") for checkpoint in checkpoints]
+    with pytest.raises(CheckpointError, match="same bands"):
+        Predictor(checkpoints, runtimes)

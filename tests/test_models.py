@@ -1,6 +1,7 @@
 """Checkpoints: written, read back, and refused when they are not ours."""
 
 import json
+import math
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,15 @@ def rewrite(checkpoint: Path, folder: Path, description: str | None) -> Path:
 def test_spec_survives_json() -> None:
     """A spec read back from its JSON equals the spec that was written."""
     assert ModelSpec.from_json(SPEC.to_json()) == SPEC
+
+
+def test_temperature_survives_json_and_is_one_where_not_written() -> None:
+    """A fitted temperature is read back; a description from before there was one means 1."""
+    warm = replace(SPEC, temperature=1.5)
+    assert ModelSpec.from_json(warm.to_json()) == warm
+    fields = json.loads(SPEC.to_json())
+    assert fields.pop("temperature") == 1.0
+    assert ModelSpec.from_json(json.dumps(fields)) == SPEC
 
 
 def test_checkpoint_returns_weights_and_spec(checkpoint: Path) -> None:
@@ -169,6 +179,8 @@ def test_weights_of_another_architecture_are_refused(
         json.dumps(json.loads(SPEC.to_json()) | {"surprise": 1}),
         json.dumps(json.loads(SPEC.to_json()) | {"legend": [{"code": 0, "name": "x", "color": "#000000"}]}),
         json.dumps(json.loads(SPEC.to_json()) | {"bands": 3}),
+        json.dumps(json.loads(SPEC.to_json()) | {"temperature": "warm"}),
+        json.dumps(json.loads(SPEC.to_json()) | {"temperature": None}),
     ],
 )  # fmt: skip
 def test_unreadable_descriptions_are_refused(
@@ -190,6 +202,10 @@ def test_unreadable_descriptions_are_refused(
         ({"scale": 0.0}, "above 0"),
         ({"tile": 100}, "multiple of 32"),
         ({"overlap": 33}, "0 to half of tile 64"),
+        ({"temperature": 0.0}, "above 0"),
+        ({"temperature": -1.0}, "above 0"),
+        ({"temperature": math.inf}, "above 0"),
+        ({"temperature": math.nan}, "above 0"),
     ],
 )
 def test_contradicting_specs_are_refused(change: dict[str, Any], message: str) -> None:

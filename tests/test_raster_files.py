@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 
 import pipeline.raster_files
 from landcover.errors import RasterError
-from pipeline.raster_files import FailedReadError, RasterFiles, plain
+from pipeline.raster_files import FailedReadError, RasterFiles, plain, side_files
 from pipeline.signing import Signer
 from tests.fault_server import FaultPlan, FaultServer, fault_server
 
@@ -344,3 +344,68 @@ def test_pauses_grow(tmp_path: Path, server: FaultServer, pauses: list[float]) -
     longest = [min(0.25 * 2**n, 8.0) for n in range(11)]
     assert len(pauses) == 11
     assert all(most / 2 <= pause <= most for pause, most in zip(pauses, longest, strict=True))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "169.254.169.254", "169.254.169.254:80", "me@169.254.0.7", "2852039166", "0xa9fea9fe",
+        "0251.0376.0251.0376", "169%2E254%2E169%2E254", "\uff11\uff16\uff19\u3002254.169.254",
+        "[fe80::1]", "[::ffff:169.254.169.254]", "[fd00:ec2::254]", "100.100.100.200",
+        "metadata.google.internal", "Metadata.Google.Internal.",
+    ],
+)  # fmt: skip
+def test_addresses_where_machines_keep_their_keys_are_not_opened(
+    files: RasterFiles, pauses: list[float], host: str
+) -> None:
+    """However it is written, an address that gives away a cloud machine's keys is refused at once."""
+    with pytest.raises(RasterError, match="where machines keep their keys"):
+        files.facts(f"http://{host}/latest/a.tif")
+    assert not pauses
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "10.1.2.3", "192.168.1.9", "[::1]", "example.org"])  # fmt: skip
+def test_a_server_of_ones_own_may_be_read(host: str) -> None:
+    """Loopback, private networks and the world are open."""
+    pipeline.raster_files._check_place(f"http://{host}:8080/a.tif")
+
+
+def test_files_beside_an_image(tmp_path: Path) -> None:
+    """Masks, overviews, statistics, headers and world files are an image's; its namesakes are not."""
+    sides = ["a.HDR", "a.tfw", "a.tif.aux.xml", "a.tif.msk", "a.tif.ovr"]
+    for name in [*sides, "a.tif", "a.txt", "b.tif", "b.tif.msk", "a.tif.msk.txt"]:
+        (tmp_path / name).touch()
+    assert [path.name for path in side_files(tmp_path / "a.tif")] == sides
+    assert [path.name for path in side_files(tmp_path / "b.tif")] == ["b.tif.msk"]
+    assert side_files(tmp_path / "c") == []
+
+
+def test_every_side_file_that_gdal_names_is_one(tmp_path: Path) -> None:
+    """What GDAL lists as the files of an image is the image and what we name."""
+    path = save(tmp_path / "a.tif", rough(side=256), tfw="yes")
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(np.ones((256, 256), np.bool_))
+    with rasterio.Env(TIFF_USE_OVR=True), rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([2])
+    with rasterio.open(path) as dataset:
+        dataset.stats()
+    with rasterio.open(path) as dataset:
+        listed = {Path(name).name for name in dataset.files}
+    assert {"a.tif.msk", "a.tif.ovr"} <= listed
+    assert listed <= {path.name, *(side.name for side in side_files(path))}
+
+
+def test_a_settled_thread_reads_and_tells_errors(tmp_path: Path, files: RasterFiles) -> None:
+    """GDAL set up once for a thread does what it does when set up for each read."""
+    good, bad = save(tmp_path / "a.tif", rough(side=256)), save(tmp_path / "b.tif", rough(1, 256))
+    raw = bytearray(bad.read_bytes())
+    raw[len(raw) // 2 : len(raw) // 2 + 4000] = bytes(4000)
+    bad.write_bytes(raw)
+    whole = Window(0, 0, 256, 256)
+    with ThreadPoolExecutor(2, initializer=files.settle_thread) as readers:
+        found = readers.submit(read, files, str(good), whole).result()
+        with pytest.raises(FailedReadError):
+            readers.submit(read, files, str(bad), whole).result()
+    np.testing.assert_array_equal(found, rough(side=256))
+    with pytest.raises(FailedReadError):
+        read(files, str(bad), whole)

@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio import Affine
 
-from landcover.resampling import Block, Numbers, Patch, PixelMap, harmonize, window
+from landcover.resampling import Block, Numbers, Patch, PixelMap, harmonize, looked_up
 
 UTM = GeoBox((96, 128), Affine(10, 0, 500_000, 0, -10, 5_300_000), "EPSG:32633")
 ZERO_IS_NODATA = Numbers((0.0,))
 DEGREES = GeoBox.from_bbox((14.99, 47.83, 15.03, 47.86), "EPSG:4326", shape=(333, 301))
 
 
-def patch(pixel_map: PixelMap, image: NDArray[np.generic], block: Block) -> Patch | None:
+def patch(
+    pixel_map: PixelMap, image: NDArray[np.generic], block: Block, half: float
+) -> Patch | None:
     """What a reader would cut from a whole image for a block."""
     positions = pixel_map.positions(block)
-    cuts = window(*positions[:2], pixel_map.shape)
+    cuts = positions.window(half)
     if cuts is None:
         return None
-    origin = (cuts[0].start, cuts[1].start)
-    start = (block[0].start, block[1].start)
-    return Patch(np.ascontiguousarray(image[cuts]), origin, pixel_map.shape, positions, start)
+    return Patch(np.ascontiguousarray(image[cuts]), (cuts[0].start, cuts[1].start), positions)
 
 
 def bilinear(
@@ -34,7 +34,7 @@ def bilinear(
 ) -> NDArray[np.uint16]:  # fmt: skip
     """A block of the target, 0 where there is nothing."""
     out = np.full([cut.stop - cut.start for cut in block], 7, np.uint16)
-    if found := patch(pixel_map, image, block):
+    if found := patch(pixel_map, image, block, 0.5):
         found.bilinear(numbers, out)
     else:
         out[...] = 0
@@ -44,7 +44,7 @@ def bilinear(
 def nearest(pixel_map: PixelMap, image: NDArray[np.uint8], block: Block) -> NDArray[np.uint8]:
     """A block of the target, 255 beyond the image."""
     out = np.full([cut.stop - cut.start for cut in block], 255, np.uint8)
-    if found := patch(pixel_map, image, block):
+    if found := patch(pixel_map, image, block, 0.0):
         found.nearest(out)
     return out
 
@@ -105,14 +105,14 @@ def test_how_far_a_finer_image_is_shrunk() -> None:
 
 def test_positions_are_exact_to_a_thousandth_of_a_pixel() -> None:
     """Between the nodes, interpolation and the projection differ by less than 1/1000 pixel."""
-    row, col, step = PixelMap(DEGREES, UTM).positions(whole(UTM))
-    assert step == 16
+    nodes_at = PixelMap(DEGREES, UTM).positions(whole(UTM))
+    assert nodes_at.step == 16
     r, c = np.mgrid[: UTM.shape[0], : UTM.shape[1]]
     x, y = UTM.transform @ (c.ravel() + 0.5, r.ravel() + 0.5)
     lon, lat = pyproj.Transformer.from_crs(32633, 4326, always_xy=True).transform(x, y)
     exact_col, exact_row = ~DEGREES.transform @ (lon, lat)
     i, j, u, v = r // 16, c // 16, r % 16 / 16, c % 16 / 16
-    for nodes, exact in ((row, exact_row), (col, exact_col)):
+    for nodes, exact in ((nodes_at.row, exact_row), (nodes_at.col, exact_col)):
         above = nodes[i, j] * (1 - v) + nodes[i, j + 1] * v
         below = nodes[i + 1, j] * (1 - v) + nodes[i + 1, j + 1] * v
         assert np.abs((above * (1 - u) + below * u).ravel() - exact).max() < 1e-3
@@ -209,4 +209,24 @@ def test_a_global_image_has_no_seam_at_180() -> None:
 def test_far_away_is_nothing() -> None:
     """A block that an image does not touch needs no pixel of it."""
     far = GeoBox.from_bbox((20, 10, 20.1, 10.1), "EPSG:4326", shape=(100, 100))
-    assert patch(PixelMap(far, UTM), np.zeros((100, 100), np.uint16), whole(UTM)) is None
+    assert patch(PixelMap(far, UTM), np.zeros((100, 100), np.uint16), whole(UTM), 0.5) is None
+
+
+def test_no_more_of_an_image_is_read_than_is_looked_at() -> None:
+    """Half the grid's pixels of a mask of 20 m, and one more around them between its pixels."""
+    coarse = GeoBox((48, 64), Affine(20, 0, 500_000, 0, -20, 5_300_000), "EPSG:32633")
+    positions = PixelMap(coarse, UTM).positions((slice(32, 64), slice(0, 20)))
+    assert positions.window(0.0) == (slice(16, 32), slice(0, 10))
+    assert positions.window(0.5) == (slice(15, 33), slice(0, 11))
+    assert PixelMap(coarse, UTM).positions((slice(200, 210), slice(0, 20))).window(0.5) is None
+
+
+def test_what_a_table_says_of_codes() -> None:
+    """Codes are looked up; what can be no code (negative, NaN, too high) is 1."""
+    table = np.zeros(65_536, np.uint8)
+    table[[3, 65_535]] = 1
+    assert looked_up(np.array([[2, 3, 65_535]], np.uint16), table).tolist() == [[0, 1, 1]]
+    assert looked_up(np.array([[-1, 3, 4]], np.int16), table).tolist() == [[1, 1, 0]]
+    assert looked_up(np.array([[np.nan, 3, 4, 70_000]], np.float32), table).tolist() == [
+        [1, 1, 0, 1]
+    ]

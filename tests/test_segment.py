@@ -19,8 +19,10 @@ from landcover.errors import CheckpointError, LandcoverError, RasterError, Setti
 from landcover.inference import Predictor
 from landcover.legend import LandClass, Legend
 from landcover.models import Checkpoint, ModelSpec, load_checkpoint, save_checkpoint
+from landcover.runtimes import available, open_runtime
 from landcover.tiling import TileGrid
-from pipeline.segment import segment, segment_band, segment_image
+from pipeline.band_segmenter import segment_rows
+from pipeline.segment import segment, segment_image
 from pipeline.strip_reader import open_image
 
 BANDS = ("red", "nir", "swir16")
@@ -73,11 +75,16 @@ def write_image(
 def run(folder: Path, model: Path, **options: object) -> tuple[bytes, bytes]:
     """Segment `image.tif` of a folder; return the bytes of both outputs."""
     classes, confidence = folder / "classes.tif", folder / "confidence.tif"
+    options = {"device": "cpu", "report": lambda _: None} | options
     segment(
-        image=folder / "image.tif", model=model, classes=classes, confidence=confidence,
-        device="cpu", report=lambda _: None, **options,
-    )  # fmt: skip
+        image=folder / "image.tif", model=model, classes=classes, confidence=confidence, **options
+    )
     return classes.read_bytes(), confidence.read_bytes()
+
+
+def maps(folder: Path) -> dict[str, Path]:
+    """Where the two usual maps go."""
+    return {name: folder / f"{name}.tif" for name in ("classes", "confidence")}
 
 
 def read(path: Path) -> np.ndarray:
@@ -91,10 +98,7 @@ def test_a_pixelwise_network_gives_the_map_computed_by_hand(tmp_path: Path) -> N
     valid = write_image(tmp_path / "image.tif", 70, 101)
     network = nn.Conv2d(3, 5, 1)
     image = open_image(tmp_path / "image.tif", BANDS)
-    segment_image(
-        image, Checkpoint(network, SPEC, ""), tmp_path / "classes.tif", tmp_path / "confidence.tif",
-        device="cpu", report=lambda _: None,
-    )  # fmt: skip
+    segment_image(image, [Checkpoint(network, SPEC, "")], maps(tmp_path), report=lambda _: None)
     with rasterio.open(image.path) as dataset:
         values = dataset.read().astype(float) * SPEC.scale
     normalised = (values - np.reshape(SPEC.mean, (3, 1, 1))) / np.reshape(SPEC.std, (3, 1, 1))
@@ -169,11 +173,14 @@ def test_the_same_labels_for_any_number_of_threads(
     monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
     image = open_image(folder / "image.tif", BANDS)
     tiles = TileGrid(217, 150, SPEC.tile, SPEC.overlap)
-    with Predictor(load_checkpoint(model), "cpu") as predictor:
+    checkpoint = load_checkpoint(model)
+    with Predictor([checkpoint], [open_runtime(checkpoint, "torch-fp32", "cpu")]) as predictor:
         assert predictor.workers == threads
-        labels = list(segment_band(image, predictor, tiles, range(40, 200), 1, readers))
+        labels = list(
+            segment_rows(image, predictor, tiles, range(40, 200), batch=1, readers=readers)
+        )
     for name in ("classes", "confidence"):
-        rows = np.concatenate([getattr(piece, name) for piece in labels])
+        rows = np.concatenate([piece.layers[name][0] for piece in labels])
         assert (rows == read(folder / f"{name}.tif")[40:200]).all()
 
 
@@ -218,10 +225,7 @@ def test_seams_do_not_show_in_the_confidence(tmp_path: Path) -> None:
     steps = {}
     for overlap in (0, 12):
         spec = dataclasses.replace(SPEC, overlap=overlap)
-        segment_image(
-            image, Checkpoint(network, spec, ""), tmp_path / "classes.tif",
-            tmp_path / "confidence.tif", device="cpu", report=lambda _: None,
-        )  # fmt: skip
+        segment_image(image, [Checkpoint(network, spec, "")], maps(tmp_path), report=lambda _: None)
         field = read(tmp_path / "confidence.tif")[32].astype(int)
         steps[overlap] = np.abs(np.diff(field)).max()
     assert steps[0] > 6
@@ -254,7 +258,7 @@ def test_progress_is_reported(tmp_path: Path, model: Path, monkeypatch: pytest.M
         image=tmp_path / "image.tif", model=model, classes=tmp_path / "c.tif",
         confidence=tmp_path / "p.tif", device="cpu", report=lines.append,
     )  # fmt: skip
-    assert re.fullmatch(r"segment: 22%, [\d.]+ Mpx/s, \d+ s left", lines[0])
+    assert re.fullmatch(r"segment: 12%, [\d.e-]+ Mpx/s, \d+ s left", lines[0])
     assert lines[-1].startswith("segment: 100%")
 
 
@@ -297,10 +301,7 @@ def test_a_model_that_gives_no_numbers_leaves_nothing_behind(tmp_path: Path) -> 
     nn.init.constant_(network.weight, float("nan"))
     image = open_image(tmp_path / "image.tif", BANDS)
     with pytest.raises(CheckpointError, match="not a number"):
-        segment_image(
-            image, Checkpoint(network, SPEC, ""), tmp_path / "c.tif", tmp_path / "p.tif",
-            device="cpu",
-        )  # fmt: skip
+        segment_image(image, [Checkpoint(network, SPEC, "")], maps(tmp_path))
     assert [p.name for p in tmp_path.iterdir()] == ["image.tif"]
 
 
@@ -315,7 +316,15 @@ def test_an_output_that_cannot_be_written_leaves_the_other_unmade(
             image=tmp_path / "image.tif", model=model, classes=tmp_path / "c.tif",
             confidence=tmp_path / "p.tif", device="cpu",
         )  # fmt: skip
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["image.tif", "p.tif"]
+    # What was computed is not lost: with the way free, the map is made of it.
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.tif.shards", "image.tif", "p.tif"]
+    (tmp_path / "p.tif").rmdir()
+    details = segment(
+        image=tmp_path / "image.tif", model=model, classes=tmp_path / "c.tif",
+        confidence=tmp_path / "p.tif", device="cpu",
+    )  # fmt: skip
+    assert details["bands_resumed"] == 1
+    assert not (tmp_path / "c.tif.shards").exists()
 
 
 @pytest.mark.parametrize("options", [{"batch": 0}, {"band_rows": 0}], ids=str)
@@ -326,3 +335,71 @@ def test_settings_below_one_are_refused(
     write_image(tmp_path / "image.tif", 8, 8)
     with pytest.raises(SettingsError, match="1 or more"):
         run(tmp_path, model, **options)
+
+
+def test_every_raster_asked_for_is_made(tmp_path: Path, model: Path) -> None:
+    """Margin, entropy and probabilities are uint8 COGs of the image's grid, nodata where the classes are."""
+    valid = write_image(tmp_path / "image.tif", 100, 90)
+    extra = {name: tmp_path / f"{name}.tif" for name in ("margin", "entropy", "probabilities")}
+    run(tmp_path, model, **extra)
+    for name, path in extra.items():
+        with rasterio.open(path) as dataset:
+            pixels = dataset.read()
+            assert dataset.descriptions[0] == (name if len(pixels) == 1 else "3 class 3")
+        assert ((pixels > 0) == valid).all()
+    assert len(pixels) == len(LEGEND)
+    best = np.array(LEGEND.codes)[pixels.argmax(0)]
+    differ = (best != read(tmp_path / "classes.tif")) & valid
+    assert differ.mean() < 0.01  # ties within a 254th
+
+
+@pytest.mark.parametrize("steps", [("majority:1",), ("opening:1", "closing:1"), ("guided:2",)])
+def test_smoothing_gives_the_same_bytes_in_any_bands(
+    tmp_path: Path, model: Path, steps: tuple[str, ...]
+) -> None:
+    """A band has as many rows around it as the steps reach; nodata stays what it was."""
+    valid = write_image(tmp_path / "image.tif", 130, 90)
+    image, checkpoint = open_image(tmp_path / "image.tif", BANDS), load_checkpoint(model)
+    found = []
+    for rows in (None, 16, 32):
+        segment_image(
+            image, [checkpoint], maps(tmp_path), smooth=steps, band_rows=rows, block=16,
+            report=lambda _: None,
+        )  # fmt: skip
+        found.append([path.read_bytes() for path in maps(tmp_path).values()])
+    assert found[0] == found[1] == found[2]
+    smoothed = read(tmp_path / "classes.tif")
+    assert ((smoothed > 0) == valid).all()
+    run(tmp_path, model)
+    assert (smoothed != read(tmp_path / "classes.tif")).any()
+
+
+def test_two_workers_give_the_bytes_of_one_process(
+    reference: tuple[Path, bytes, bytes], model: Path, tmp_path: Path
+) -> None:
+    """Bands done by two processes of dask make the same rasters."""
+    image = open_image(reference[0] / "image.tif", BANDS)
+    made = []
+    for workers in (None, 2):
+        segment_image(
+            image, [load_checkpoint(model)], maps(tmp_path), models=[model], workers=workers,
+            block=16, band_rows=64, report=lambda _: None,
+        )  # fmt: skip
+        made.append([path.read_bytes() for path in maps(tmp_path).values()])
+    assert made[0] == made[1]
+    assert (read(tmp_path / "classes.tif") == read(reference[0] / "classes.tif")).all()
+
+
+def test_the_fastest_runtime_says_how_far_it_agrees(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `auto` the details name the runtime; with OpenVINO, the share of labels that agree."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_image(tmp_path / "image.tif", 70, 80)
+    for runtime in ("auto", "openvino-fp32"):
+        details = segment(
+            image=tmp_path / "image.tif", model=model, classes=tmp_path / "c.tif", runtime=runtime,
+            report=lambda _: None,
+        )  # fmt: skip
+        assert details["runtime"] in available()
+    assert details["agreement_with_fp32"] >= 0.995

@@ -1,17 +1,25 @@
 """Finding a model's bands in a raster, and reading it once from top to bottom."""
 
+import itertools
+import math
+import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import rasterio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp
+from rasterio.windows import Window
 
 from landcover.errors import CheckpointError, RasterError
 from landcover.tiling import TileGrid
-from pipeline.strip_reader import StripReader, open_image
+from pipeline.strip_reader import Image, StripReader, _held, open_image
 
 
 def write(
@@ -133,3 +141,119 @@ def test_real_nodata_encodings(shared_data: Path, encoding: str) -> None:
             rows = tiles.finished(i, range(tiles.height))
             assert (reader.valid_rows(rows) == expected[rows.start : rows.stop]).all()
             reader.release(i)
+
+
+@given(
+    st.integers(1, 700), st.integers(1, 900), st.sampled_from([1, 16, 48, 128, 256]),
+    st.booleans(), st.integers(1, 3), st.integers(1, 3),
+)  # fmt: skip
+@settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_every_block_is_read_by_one_thread_and_at_one_time(
+    tmp_path: Path, height: int, width: int, block: int, wide: bool, ahead: int, readers: int
+) -> None:
+    """For strips and tiles of any size: no block comes back after others were read, so none is decoded twice."""
+    layout = {"blockysize": block} if wide or block == 1 else {
+        "tiled": True, "blockxsize": block, "blockysize": block,
+    }  # fmt: skip
+    path = write(tmp_path / "a.tif", np.ones((1, height, width), np.uint8), **layout)
+    image, tiles = open_image(path, ["red"]), TileGrid(height, width, 64, 16)
+    rows, cols = image.block
+    reader = StripReader(image, tiles, range(len(tiles.row_starts)), ahead, readers)
+    seen: dict[str, list[tuple[int, int]]] = {}
+    read = reader._source.read
+
+    def note(window: Window, *rest: Any) -> None:
+        blocks = seen.setdefault(threading.current_thread().name + str(threading.get_ident()), [])
+        top, left = int(window.row_off), int(window.col_off)
+        blocks += [
+            (y // rows, x // cols)
+            for y in range(top // rows * rows, top + int(window.height), rows)
+            for x in range(left, left + int(window.width), cols)
+        ]
+        read(window, *rest)
+
+    with patch.object(reader._source, "read", note), reader:
+        for i in range(len(tiles.row_starts)):
+            reader.wait(i)
+            reader.release(i)
+    unit = image.unit[0] // rows, image.unit[1] // cols
+    # What one thread reads at once, without repeats that follow each other.
+    visits = [
+        visit
+        for blocks in seen.values()
+        for visit, _ in itertools.groupby((y // unit[0], x // unit[1]) for y, x in blocks)
+    ]
+    assert len(visits) == len(set(visits))
+    assert len({b for blocks in seen.values() for b in blocks}) == -(-height // rows) * -(
+        -width // cols
+    )
+
+
+def test_own_scales_of_bands_win_over_the_models(tmp_path: Path) -> None:
+    """One band says 2e-4 and -0.1; the other says nothing and keeps the model's 1e-4."""
+    path = write(tmp_path / "a.tif", np.ones((2, 4, 5), np.uint16))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (2e-4, 1.0), (-0.1, 0.0)
+    image = open_image(path, ["red", "nir"])
+    scale, offset = image.reflectance(1e-4, 0.0)
+    assert (scale.tolist(), offset.tolist()) == ([2e-4, 1e-4], [-0.1, 0.0])
+    assert image.notes == ()
+
+
+@pytest.mark.parametrize(("brightest", "scale"), [(0.4, 1.0), (4000, None)])
+def test_real_numbers_are_reflectance_where_they_are_as_small(
+    tmp_path: Path, brightest: float, scale: float | None
+) -> None:
+    """Values to 0.4 are reflectance and the user is told; values to 4000 are the model's to scale."""
+    pixels = np.linspace(0, brightest, 60, dtype=np.float32).reshape(1, 6, 10)
+    image = open_image(write(tmp_path / "a.tif", pixels), ["red"])
+    assert image.scale == (scale,)
+    assert len(image.notes) == (scale is not None)
+
+
+@pytest.mark.parametrize(
+    ("nodata", "dtype", "held"),
+    [
+        (0, "uint8", 0), (255, "uint8", 255), (-9999, "uint8", None), (0.5, "int16", None),
+        (256, "uint8", None), (math.nan, "float32", None), (math.inf, "float32", None),
+        (-1.7976931348623157e308, "float32", None), (None, "uint8", None),
+        (-3.4028234663852886e38, "float32", float(np.finfo("float32").min)),
+        (-0.1, "float32", float(np.float32(-0.1))),
+    ],
+)  # fmt: skip
+def test_nodata_is_what_a_band_can_hold(
+    nodata: float | None, dtype: str, held: float | None
+) -> None:
+    """A value is compared as the band stores it; one that it cannot store marks nothing."""
+    assert _held(nodata, np.dtype(dtype)) == held
+
+
+def test_blocks_too_large_to_read_in_parts_are_refused(tmp_path: Path) -> None:
+    """A tile of 16384 x 16384 x 3 bytes would break the bound on memory."""
+    path = tmp_path / "a.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", count=3, height=20_000, width=20_000, dtype="uint8",
+        crs="EPSG:32633", transform=rasterio.transform.from_origin(5e5, 5.3e6, 10, 10),
+        tiled=True, blockxsize=16384, blockysize=16384, interleave="pixel", SPARSE_OK=True,
+    ):  # fmt: skip
+        pass
+    with pytest.raises(RasterError, match="blocks of 768 MB"):
+        open_image(path, ["red", "green", "blue"])
+
+
+def test_memory_is_some_rows_of_the_image() -> None:
+    """100,000 columns of four bands in tiles of 512: the ring is 959 rows, GDAL keeps few blocks."""
+    grid = GeoBox.from_bbox((0, 0, 1e6, 1e6), "EPSG:32633", resolution=10)
+    image = Image(
+        path=Path("a.tif"), grid=grid, bands=(1, 2, 3, 4), dtype=np.dtype("uint16"),
+        nodata=(0.0,) * 4, zeros_are_empty=False, masks=(), alphas=(), scale=(None,) * 4,
+        offset=(0.0,) * 4, block=(512, 512), pixel_bytes=8, ordered=False, named=True, notes=(),
+    )  # fmt: skip
+    reader = StripReader(image, TileGrid(100_000, 100_000, 256, 64), range(3), 1)
+    assert reader.strip.pixels.shape == (4, 256 + 192 + 511, 100_000)
+    assert image.cache_bytes() == 2**25
+    assert replace(image, block=(1, 100_000)).unit == (128, 100_000)
+    assert replace(image, block=(128, 128)).unit == (128, 2048)
+    assert replace(image, block=(1024, 1024)).unit == (1024, 1024)

@@ -1,0 +1,179 @@
+"""Bands of rows as compressed tiles."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from landcover.errors import RasterError
+from landcover.overviews import halve
+from pipeline.cog_profile import CogProfile
+from pipeline.tile_file import TileFile, TileFileWriter, level_shapes
+
+SMALL = CogProfile("uint8", ["class"], "mode", {1: (0, 0, 255, 255)}, block=16)
+
+
+def grid_of(rows: int, cols: int) -> GeoBox:
+    """A grid of 10 m pixels."""
+    bounds = 500_000, 5_300_000, 500_000 + 10 * cols, 5_300_000 + 10 * rows
+    return GeoBox.from_bbox(bounds, "EPSG:32633", shape=(rows, cols))
+
+
+def picture(grid: GeoBox, profile: CogProfile, seed: int = 0) -> NDArray[np.generic]:
+    """Random pixels."""
+    shape = (len(profile.bands), *grid.shape)
+    return np.random.default_rng(seed).integers(0, 9, shape).astype(profile.dtype)
+
+
+def write(path: Path, grid: GeoBox, profile: CogProfile, rows: range) -> NDArray[np.generic]:
+    """Write a band of random pixels at once; return them."""
+    band = picture(grid, profile)[:, rows.start : rows.stop]
+    with TileFileWriter(path, grid, profile, rows) as writer:
+        writer.write(band)
+    return band
+
+
+def read(file: TileFile, level: int) -> NDArray[np.generic]:
+    """All pixels of a level."""
+    return np.concatenate(list(file.strips(level)), axis=1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((16, 16), [(16, 16)]),
+        ((17, 5), [(17, 5), (9, 3)]),
+        ((64, 33), [(64, 33), (32, 17), (16, 9)]),
+        ((1, 100), [(1, 100), (1, 50), (1, 25), (1, 13)]),
+    ],
+)
+def test_shapes_of_overviews(shape: tuple[int, int], expected: list[tuple[int, int]]) -> None:
+    """Sides are halved, rounded up, until one tile holds the raster."""
+    assert level_shapes(grid_of(*shape), 16) == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "levels"),
+    [
+        (range(160), 5),  # the whole raster: 10 x 7 tiles, halved four times
+        (range(16), 1),
+        (range(16, 48), 1),  # begins in the midst of a tile of the overview
+        (range(32, 64), 2),
+        (range(64, 128), 3),
+        (range(128, 160), 4),  # to the end, which cuts its tiles anyway
+        (range(144, 160), 1),
+    ],
+)
+def test_levels_within_a_band(tmp_path: Path, rows: range, levels: int) -> None:
+    """A band holds the levels of which it cuts no tile, and each is the one before, halved."""
+    grid = grid_of(160, 100)
+    expected = write(tmp_path / "band", grid, SMALL, rows)
+    file = TileFile.open(tmp_path / "band", grid, SMALL)
+    assert (file.rows, len(file.tiles)) == (rows, levels)
+    for level in range(levels):
+        np.testing.assert_array_equal(read(file, level), expected)
+        expected = halve(expected, "mode")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+def test_measurements_come_back(tmp_path: Path, dtype: str) -> None:
+    """Differences of any kind of number are undone."""
+    profile = CogProfile(dtype, ["a", "b"], block=16)
+    grid = grid_of(50, 37)
+    image = picture(grid, profile) * np.array([-1000.7 if dtype[0] in "fi" else 27]).astype(dtype)
+    with TileFileWriter(tmp_path / "a", grid, profile, range(50)) as writer:
+        writer.write(image)
+    file = TileFile.open(tmp_path / "a", grid, profile)
+    np.testing.assert_array_equal(read(file, 0), image)
+    np.testing.assert_array_equal(read(file, 1), halve(image, "average"))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 70), st.data())
+def test_the_cut_does_not_show(
+    tmp_path_factory: pytest.TempPathFactory, rows: int, cols: int, data: st.DataObject
+) -> None:
+    """The bytes are the same if rows come in any number at a time, or blocks row by row."""
+    folder, grid = tmp_path_factory.mktemp("cut"), grid_of(rows, cols)
+    image = write(folder / "whole", grid, SMALL, range(rows))
+    heights = st.lists(st.integers(1, 40), min_size=rows, max_size=rows)
+    tops = [t for t in np.cumsum([0, *data.draw(heights)]).tolist() if t < rows]
+    lefts = range(0, cols, data.draw(st.integers(1, 40)))
+    bottoms, rights = [*tops[1:], rows], [*lefts[1:], cols]
+    with (
+        TileFileWriter(folder / "rows", grid, SMALL, range(rows)) as by_rows,
+        TileFileWriter(folder / "blocks", grid, SMALL, range(rows)) as by_blocks,
+    ):
+        for top, bottom in zip(tops, bottoms, strict=True):
+            by_rows.write(image[:, top:bottom])
+            for left, right in zip(lefts, rights, strict=True):
+                at = slice(top, bottom), slice(left, right)
+                by_blocks.place(image[:, *at], at)
+    whole = (folder / "whole").read_bytes()
+    assert (folder / "rows").read_bytes() == whole
+    assert (folder / "blocks").read_bytes() == whole
+
+
+def test_rows_may_be_changed_after_they_are_given(tmp_path: Path) -> None:
+    """The writer keeps its own copy while threads compress."""
+    grid = grid_of(160, 1000)
+    image = write(tmp_path / "a", grid, SMALL, range(160))
+    rows = np.empty((1, 16, 1000), np.uint8)
+    with TileFileWriter(tmp_path / "b", grid, SMALL, range(160)) as writer:
+        for top in range(0, 160, 16):
+            rows[:] = image[:, top : top + 16]
+            writer.write(rows)
+            rows[:] = 0
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("rows", [range(8, 32), range(24)])
+def test_bands_end_at_tiles(tmp_path: Path, rows: range) -> None:
+    """A band that cuts a tile is refused."""
+    with pytest.raises(ValueError, match="borders of tiles"):
+        TileFileWriter(tmp_path / "a", grid_of(160, 100), SMALL, rows)
+
+
+def test_missing_rows(tmp_path: Path) -> None:
+    """A file whose pixels did not all come is an error, and does not open."""
+    grid = grid_of(64, 64)
+    writer = TileFileWriter(tmp_path / "a", grid, SMALL, range(64))
+    with pytest.raises(ValueError, match="not all pixels"), writer:
+        writer.write(np.ones((1, 63, 64), np.uint8))
+    with pytest.raises(RasterError, match="not a whole tile file"):
+        TileFile.open(tmp_path / "a", grid, SMALL)
+
+
+def test_an_incomplete_file(tmp_path: Path) -> None:
+    """A file that ends anywhere before its end is refused."""
+    grid = grid_of(64, 64)
+    write(tmp_path / "a", grid, SMALL, range(64))
+    whole = (tmp_path / "a").read_bytes()
+    for length in range(0, len(whole), 61):
+        (tmp_path / "b").write_bytes(whole[:length])
+        with pytest.raises(RasterError, match="not a whole tile file"):
+            TileFile.open(tmp_path / "b", grid, SMALL)
+    with pytest.raises(RasterError, match="not a whole tile file"):
+        TileFile.open(tmp_path / "absent", grid, SMALL)
+
+
+def test_a_file_of_another_raster(tmp_path: Path) -> None:
+    """A file made for other numbers is refused by name."""
+    grid = grid_of(64, 64)
+    write(tmp_path / "a", grid, SMALL, range(64))
+    with pytest.raises(RasterError, match=r"another raster \(\{'dtype': 'uint8'"):
+        TileFile.open(tmp_path / "a", grid, CogProfile("uint16", ["class"], "mode", {1: (0, 0, 0, 0)}, block=16))  # fmt: skip
+    with pytest.raises(RasterError, match="shape"):
+        TileFile.open(tmp_path / "a", grid_of(64, 65), SMALL)
+
+
+def test_a_failure_in_the_body_is_not_hidden(tmp_path: Path) -> None:
+    """What goes wrong between the rows is raised as it is."""
+    writer = TileFileWriter(tmp_path / "a", grid_of(64, 64), SMALL, range(64))
+    with pytest.raises(KeyError), writer:
+        writer.write(np.ones((1, 40, 64), np.uint8))
+        raise KeyError
