@@ -25,7 +25,7 @@ Report = Callable[[str], None]
 
 _PACKAGES = ("landcover", "pipeline")
 _DECIDING = (
-    "numba", "numpy", "odc-geo", "pyogrio", "pyproj", "rasterio",
+    "numba", "numpy", "odc-geo", "pyarrow", "pyogrio", "pyproj", "rasterio",
     "openvino", "segmentation-models-pytorch", "shapely", "torch",
 )  # fmt: skip
 

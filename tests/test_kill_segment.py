@@ -29,9 +29,9 @@ BANDS = ("red", "nir", "swir16")
 LEGEND = Legend(tuple(LandClass(c, f"class {c}", f"#{c:02x}8040") for c in (3, 1, 7, 200, 5)))
 SPEC = ModelSpec(
     "tu-mobilenetv3_small_100", (32, 24, 16, 16, 8), BANDS, 1e-4, 0.0,
-    (0.2, 0.3, 0.2), (0.1, 0.1, 0.1), LEGEND, 64, 24,
+    (0.2, 0.3, 0.2), (0.1, 0.1, 0.1), LEGEND, 128, 32,
 )  # fmt: skip
-HEIGHT, WIDTH, BAND_ROWS = 3000, 300, 512
+HEIGHT, WIDTH, BAND_ROWS = 3000, 224, 512
 OUTPUTS = ("classes.tif", "confidence.tif")
 
 
