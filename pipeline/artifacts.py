@@ -25,8 +25,8 @@ Report = Callable[[str], None]
 
 _PACKAGES = ("landcover", "pipeline")
 _DECIDING = (
-    "numba", "numpy", "odc-geo", "pyarrow", "pyogrio", "pyproj", "rasterio",
-    "openvino", "segmentation-models-pytorch", "shapely", "torch",
+    "numba", "numpy", "odc-geo", "openvino", "pyarrow", "pyogrio", "pyproj", "rasterio",
+    "segmentation-models-pytorch", "shapely", "torch",
 )  # fmt: skip
 
 

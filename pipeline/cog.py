@@ -47,16 +47,13 @@ _PIECE = 2**24
 
 
 @contextlib.contextmanager
-def open_cog(
-    path: Path, grid: GeoBox, profile: CogProfile, *, in_order: bool = True
-) -> Iterator[TileFileWriter]:
+def open_cog(path: Path, grid: GeoBox, profile: CogProfile) -> Iterator[TileFileWriter]:
     """Write a COG at `path`; the writer takes rows from the top to the bottom, or blocks at their place.
 
     Tiles and overviews are encoded while pixels come, into one tile file, which is put in the order of
     a COG at the end. Nothing appears at `path` unless the body succeeds. Raises RasterError where the
     disk fails.
     """
-    del in_order  # the writer takes both
     with atomic_path(path) as partial:
         tiles = partial.with_name(partial.name + ".tiles")
         with TileFileWriter(tiles, grid, profile, range(grid.shape[0])) as writer:

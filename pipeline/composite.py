@@ -68,7 +68,7 @@ def composite(
             observations, bands, reader, holes, method, cloud_buffer,
             preferences(observations, reader, footprint, method, holes),
         )  # fmt: skip
-        with open_cog(output, grid, _profile(scenes, bands, method), in_order=False) as writer:
+        with open_cog(output, grid, _profile(scenes, bands, method)) as writer:
             wanted = seen = 0
             progress = _Progress(compositor, report)
             for block, made in compositor.composites():

@@ -21,6 +21,7 @@ from pipeline.cog import open_raster, raster_grid
 from pipeline.index import image_catalog
 from pipeline.items import frozen_scenes, item_span
 from pipeline.job import Job
+from pipeline.raster_files import side_files
 
 Work = Callable[[], dict[str, Any]]
 
@@ -153,13 +154,14 @@ def _bands(job: Job) -> list[str]:
 
 
 def _local_scenes(job: Job) -> list[Any]:
-    """Size and time of each scene file on this machine, so that a replaced image is noticed."""
-    paths = [
+    """Size and time of each scene file here and of those beside it, so that a replaced one is noticed."""
+    images = [
         Path(href)
         for scene in _scenes(job)
         for href in scene["assets"].values()
         if "://" not in href
     ]
+    paths = [path for image in images for path in (image, *side_files(image))]
     stats = [(str(path), path.stat()) for path in paths if path.is_file()]
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 

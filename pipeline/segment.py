@@ -182,14 +182,13 @@ def segment_image(
 
 
 def _check_distinct(image: Path | str, outputs: Mapping[str, Path]) -> None:
-    places = {name: path.resolve() for name, path in outputs.items()}
-    if "://" not in str(image):
-        places["image"] = Path(image).resolve()
-    if len(set(places.values())) < len(places):
-        raise SettingsError(
-            f"The image and the outputs ({', '.join(map(str, places.values()))}) cannot share a file; "
-            "give each a name of its own."
-        )
+    places: dict[Path, str] = {} if "://" in str(image) else {Path(image).resolve(): "the image"}
+    for name, path in outputs.items():
+        other = places.setdefault(path.resolve(), name)
+        if other != name:
+            raise SettingsError(
+                f"{path} is both {other} and {name}; they cannot be one file: give each a name of its own."
+            )
 
 
 def _tile_grid(

@@ -38,7 +38,7 @@ def write(
 ) -> Path:
     """A class raster as segment writes it."""
     tags = {"LEGEND": json.dumps(legend.to_records())} if legend else {}
-    profile = CogProfile(codes.dtype, ["class"], overviews="nearest", tags=tags)
+    profile = CogProfile(codes.dtype, ["class"], overviews="mode", tags=tags)
     with open_cog(path, GeoBox(codes.shape, transform, crs), profile) as rows:
         rows.write(codes[None])
     return path

@@ -18,11 +18,12 @@ from odc.geo.geobox import GeoBox
 from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
+import pipeline.composite
 from landcover.compositing import METHODS
 from landcover.errors import CatalogError, RasterError, SettingsError
 from pipeline.block_compositor import FailedReadsError, Holes, _block_shape
 from pipeline.composite import composite
-from pipeline.raster_files import FailedReadError
+from pipeline.raster_files import FailedReadError, RasterFiles
 from tests.made_scenes import FAR, FOOTPRINT, GRID, save, scene
 
 
@@ -164,8 +165,12 @@ def test_no_clear_view_at_all_is_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "composite.tif").exists()
 
 
-def test_a_remote_description_of_other_files_is_refused(tmp_path: Path) -> None:
+def test_a_remote_description_of_other_files_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A remote file that is a VRT, whatever its name, could name local files: it is not opened."""
+    files = partial(RasterFiles, pause=lambda _: None)
+    monkeypatch.setattr(pipeline.composite, "RasterFiles", files)
     secret = scene(tmp_path, "secret", 7)["assets"]["red"]["href"]
     (tmp_path / "web").mkdir()
     rasterio.shutil.copy(secret, tmp_path / "web/red.tif", driver="VRT")

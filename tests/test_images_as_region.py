@@ -68,3 +68,19 @@ def test_a_broken_scene_is_in_the_record(tmp_path: Path) -> None:
     image.write_bytes(content)
     assert landcover("run", index, "--out", tmp_path / "out").returncode == 0
     assert "errors" not in json.loads((folder / "run.json").read_text())
+
+
+def test_a_mask_that_comes_later_is_noticed(tmp_path: Path) -> None:
+    """A mask put beside a mapped image makes the next run anew: what it hides is nodata."""
+    image = stack(tmp_path / "images", "field_20190704.tif")
+    index = tmp_path / "fields.ndjson"
+    assert landcover("index", tmp_path / "images", "--output", index).returncode == 0
+    assert landcover("run", index, "--out", tmp_path / "out").returncode == 0
+    shown = np.full(GRID.shape, 255, np.uint8)
+    shown[:40] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK="NO"), rasterio.open(image, "r+") as dataset:
+        dataset.write_mask(shown)
+    assert image.with_name(f"{image.name}.msk").exists()
+    assert landcover("run", index, "--out", tmp_path / "out").returncode == 0
+    with rasterio.open(tmp_path / "out/fields/all-dates/composite.tif") as dataset:
+        np.testing.assert_array_equal(dataset.dataset_mask(), shown)

@@ -51,6 +51,8 @@ class Run:
 
     process: subprocess.Popen[str]
     folder: Path
+    screen: str = ""
+    """What it printed until it ended or was killed."""
 
     @property
     def shards(self) -> Path:
@@ -64,9 +66,13 @@ class Run:
 
     def finish(self) -> str:
         """What it printed; it must end well."""
-        screen = self.process.communicate(timeout=300)[0]
-        assert self.process.returncode == 0, screen
-        return screen
+        self.wait()
+        assert self.process.returncode == 0, self.screen
+        return self.screen
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        self.screen += self.process.communicate(timeout=300)[0]
 
 
 def start(case_folder: Path, folder: Path, *options: object) -> Run:
@@ -140,7 +146,7 @@ def kill(run: Run) -> bool:
     except psutil.NoSuchProcess:
         children = []
     run.process.kill()
-    run.process.communicate()
+    run.wait()
     assert not psutil.wait_procs(children, timeout=30)[1]  # its workers do not outlive it
     return run.process.returncode == -signal.SIGKILL
 

@@ -202,12 +202,10 @@ def seconds_of(work: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def probe(model: str) -> dict[str, float]:
-    """Megapixels of tiles a second of the bare model, for every runtime of this machine."""
-    from landcover.runtimes import available
-
+def probe(model: str, runtimes: Sequence[str]) -> dict[str, float]:
+    """Megapixels of tiles a second of the bare model, by runtime."""
     checkpoint, found = checkpoint_of(model), {}
-    for name in available():
+    for name in runtimes:
         few = bare(checkpoint, name, 16)
         tiles = min(2048, 16 + int(16 * _PROBE_SECONDS / few))
         found[name] = tiles * SPEC.tile**2 / 1e6 / bare(checkpoint, name, tiles)
@@ -317,7 +315,7 @@ def goal_runtime(speeds: Iterable[str]) -> str:
 
 def measure_efficiency(report: Report, model: str, folder: Path, options: Any) -> str:
     """Rows of one model on every runtime; gives the fastest."""
-    speeds = alone(probe, model)
+    speeds = alone(probe, model, options.runtimes or alone(available_names))
     fastest = max(speeds, key=lambda name: speeds[name])
     wanted = {"torch": goal_runtime(speeds), "fastest": fastest}
     for runtime, mpx_s in speeds.items():
@@ -393,7 +391,7 @@ def measure_memory(report: Report, fastest: dict[str, str], folder: Path, option
 def measure_agreement(report: Report, folder: Path, regions: int) -> None:
     """Share of labels of every runtime that equal the first one's, which is float32 on torch."""
     image = alone(make_composites, folder, range(HELD_OUT, HELD_OUT + regions))
-    names = list(alone(probe_names))
+    names = alone(available_names)
     for name in names:
         alone(ours, "demo", name, image, folder / f"demo-{name}")
     exact = folder / f"demo-{names[0]}" / "classes.tif"
@@ -404,7 +402,7 @@ def measure_agreement(report: Report, folder: Path, regions: int) -> None:
         report.figures["agreement_with_fp32"] = min(least, share)
 
 
-def probe_names() -> list[str]:
+def available_names() -> list[str]:
     """The runtimes of this machine, exact first."""
     from landcover.runtimes import available
 
@@ -453,6 +451,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--size", type=int, default=8192)
     parser.add_argument("--models", type=lambda t: names(t, MODELS), default=list(MODELS[:3]))
+    parser.add_argument("--runtimes", type=lambda t: t.split(","), help="default is all of here")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=45, help="most of one bare run")
     parser.add_argument("--peers", type=lambda t: names(t, PEERS), default=list(PEERS))
@@ -462,12 +461,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--large", type=int, default=32768)
     parser.add_argument("--regions", type=int, default=3, help="simulated, for the agreement")
     parser.add_argument(
-        "--quick", action="store_true", help="512 x 512, one model, no peers, no agreement"
+        "--quick", action="store_true", help="512 x 512, one model, float32, no peers, no agreement"
     )
     parser.add_argument("--keep", type=Path, help="folder in which the images stay")
     if parser.parse_args().quick:
         parser.set_defaults(size=512, large=1024, rounds=1, peer_rounds=1, regions=0)
-        parser.set_defaults(models=["conv"], peers=[])
+        parser.set_defaults(models=["conv"], peers=[], runtimes=["torch-fp32"])
     return parser.parse_args()
 
 
