@@ -90,6 +90,16 @@ def pixel_areas(grid: GeoBox, rows: slice | None = None) -> Floats:
     return PixelAreas(grid).rows(rows)
 
 
+def ground_positions(grid: GeoBox) -> Callable[[Floats, Floats], Floats]:
+    """Function from pixel coordinates (col, row), each (n,), to geocentric metres (3, n).
+
+    NaN or inf where a place is not on the Earth. Raises RasterError where the grid has no CRS, or one
+    that is not tied to the Earth.
+    """
+    crs = _crs(grid)
+    return _ground(grid, crs, *_ellipsoid(crs))
+
+
 def ground_size(grid: GeoBox) -> float:
     """Side of a square as large on the ground as the middle pixel of a grid, metres."""
     rows, cols = (length // 2 for length in grid.shape)
@@ -155,12 +165,7 @@ def class_areas(
 
 def class_table(tally: Tally, areas: PixelAreas, legend: Legend) -> list[ClassArea]:
     """Area table from a tally by class code, one line per class in legend order."""
-    unknown = [code for code in np.flatnonzero(tally.pixels) if code and code not in legend]
-    if unknown:
-        raise LegendError(
-            f"The class raster holds the codes {[int(code) for code in unknown]}, which its legend "
-            f"lacks (it has {list(legend.codes)}); give it the right legend."
-        )
+    check_codes(np.flatnonzero(tally.pixels), legend)
     hectares = areas.hectares(tally.units)
     total = sum(int(tally.units[code]) for code in legend.codes)
     return [
@@ -170,6 +175,16 @@ def class_table(tally: Tally, areas: PixelAreas, legend: Legend) -> list[ClassAr
         )
         for c in legend.classes
     ]  # fmt: skip
+
+
+def check_codes(codes: NDArray[np.integer], legend: Legend) -> None:
+    """Raise LegendError for class codes that the legend lacks."""
+    unknown = [int(code) for code in codes if code != NODATA and code not in legend]
+    if unknown:
+        raise LegendError(
+            f"The class raster holds the codes {unknown}, which its legend lacks (it has "
+            f"{list(legend.codes)}); give it the right legend."
+        )
 
 
 def _nodata_line(tally: Tally, areas: PixelAreas) -> ClassArea:

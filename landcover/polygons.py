@@ -1,13 +1,16 @@
-"""Polygons of a class raster: one valid coverage, traced at pixel corners.
+"""Polygons of the regions of a class raster: one valid coverage, traced at pixel corners.
 
-Each polygon is a 4-connected component of equal class. Its rings have a vertex wherever they turn
-and wherever three or more regions meet (nodata is a region), on every side, so neighbours share
-their borders vertex by vertex: no gap, no overlap, and `shapely.coverage_is_valid` holds. GDAL's
-polygonizer leaves out the second kind of vertex, so simplifying its polygons opens gaps.
+Rings have a vertex wherever they turn and wherever three or more regions meet (nodata is a region),
+on every side, so neighbours share their borders vertex by vertex: no gap, no overlap, and
+`shapely.coverage_is_valid` holds. GDAL's polygonizer leaves out the second kind of vertex, so
+simplifying its polygons opens gaps.
+
+A raster is traced in strips of rows, each by itself: what a ring leaves in a strip is a fragment,
+and fragments are joined where they meet at a seam. A polygon is given out when its last row is done,
+so memory is bound by the strips in work and the polygons that are open.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import shapely
@@ -15,179 +18,165 @@ from numba import njit
 from numpy.typing import NDArray
 from rasterio import Affine
 
+Ints = NDArray[np.int64]
+Labels = NDArray[np.int32]
+
 # Directions E, N, W, S: a left turn is the next one. The region is on the left of its rings.
 # Offsets from a corner's south-east pixel, (row, col), by direction.
 _BEHIND_LEFT = ((-1, -1), (0, -1), (0, 0), (-1, 0))
-_AHEAD_LEFT = ((-1, 0), (-1, -1), (0, -1), (0, 0))
 _AHEAD_RIGHT = ((0, 0), (-1, 0), (-1, -1), (0, -1))
 _BEHIND_RIGHT = ((0, -1), (0, 0), (-1, 0), (-1, -1))
-_MOVE = ((0, 1), (-1, 0), (0, -1), (1, 0))
-_WEST = 2
+_EAST, _NORTH, _WEST, _SOUTH = 0, 1, 2, 3
+_CLOSED = -1
+"""Instead of a key: the fragment is a whole ring."""
+_PENDING = -1
+"""Instead of a fragment: the next one lies in a strip that is not traced yet."""
 
 
 @dataclass(frozen=True)
-class Coverage:
-    """Polygons of a class raster, as vertices at pixel corners.
+class Polygons:
+    """Polygons as vertices at pixel corners.
 
     Polygon i has the rings `polygons[i]` to `polygons[i + 1]`, the first its shell, the others its
     holes; ring j has the vertices `rings[j]` to `rings[j + 1]`, the last equal to the first. Shells
-    run anticlockwise as seen with row 0 on top, holes clockwise; a shell starts at its top-left
-    corner.
+    run anticlockwise as seen with row 0 on top, holes clockwise; a ring starts at its highest vertex,
+    the leftmost of these, and holes are in the order of their starts.
     """
 
-    framed: NDArray[np.int32]
-    """Polygon number + 1 of each pixel, 0 for nodata, with a frame of one pixel of 0 around."""
-    codes: NDArray[np.integer]
-    """Class code of each polygon; polygons are in raster order of their first pixel."""
-    rows: NDArray[np.int32]
-    """Corner row of each vertex, 0 to height."""
-    cols: NDArray[np.int32]
-    """Corner column of each vertex, 0 to width."""
-    rings: NDArray[np.int64]
+    regions: Labels
+    """Region of each polygon, ascending."""
+    vertices: Ints
+    """Corner row x 2^32 + corner column x 4, + 2 where the border that follows is one to nodata, + 1
+    where three or more borders meet."""
+    rings: Ints
     """Offsets of the rings in the vertices, one more than there are rings."""
-    polygons: NDArray[np.int64]
+    polygons: Ints
     """Offsets of the polygons in the rings, one more than there are polygons."""
 
     def __len__(self) -> int:
-        return len(self.codes)
+        return len(self.regions)
 
-    @cached_property
-    def labels(self) -> NDArray[np.int32]:
-        """Polygon number + 1 of each pixel, 0 for nodata, (rows, cols)."""
-        return self.framed[1:-1, 1:-1]
-
-    def geometries(
-        self, transform: Affine, first: int = 0, last: int | None = None
-    ) -> NDArray[np.object_]:
-        """Shapely polygons `first` to `last` (excluded), in the CRS of a geotransform.
+    def geometries(self, transform: Affine) -> NDArray[np.object_]:
+        """Shapely polygons in the CRS of a geotransform.
 
         transform: from (column, row) corner coordinates to the CRS; any rotation or flip. Shells are
         anticlockwise in CRS coordinates, as OGC wants them.
         """
-        points, rings, polygons = self._part(transform, first, last)
         shapes: NDArray[np.object_] = shapely.from_ragged_array(
-            shapely.GeometryType.POLYGON, points, (rings, polygons)
+            shapely.GeometryType.POLYGON, self.points(transform), (self.rings, self.polygons)
         )
         return shapes
 
-    def wkb(
-        self, transform: Affine, first: int = 0, last: int | None = None
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def wkb(self, transform: Affine) -> tuple[NDArray[np.uint8], Ints]:
         """The same polygons as well-known binary: (bytes, offset of each polygon and the end).
 
         Made without a geometry object per polygon: ten times faster than through shapely.
         """
-        points, rings, polygons = self._part(transform, first, last)
-        return _wkb(points.view(np.uint64), rings, polygons)  # type: ignore[no-any-return]
+        points = self.points(transform).view(np.uint64)
+        return _wkb(points, self.rings, self.polygons)  # type: ignore[no-any-return]
 
-    def _part(
-        self, transform: Affine, first: int, last: int | None
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-        """Vertices (n, 2) in the CRS, ring offsets and polygon offsets of some polygons."""
-        polygons = self.polygons[slice(first, None if last is None else last + 1)]
-        rings = self.rings[polygons[0] : polygons[-1] + 1]
-        part = slice(rings[0], rings[-1])
-        points = _placed(self.cols[part], self.rows[part], np.array(transform[:6]))
-        rings = rings - rings[0]
+    def points(self, transform: Affine) -> NDArray[np.float64]:
+        """The vertices in the CRS, (n, 2); equal corners give equal numbers."""
+        points = _placed(self.vertices, np.array(transform[:6]))
         if transform.determinant > 0:  # row 0 at the bottom: the mirror image
-            points = points[_reversed(rings)]
-        return points, rings, polygons - polygons[0]
+            points = points[_reversed(self.rings)]
+        return np.asarray(points)
 
 
-def trace(classes: NDArray[np.integer]) -> Coverage:
-    """Trace a class raster (rows, cols) into one valid coverage.
+@dataclass(frozen=True)
+class Fragments:
+    """What the rings of regions leave in a strip: whole rings, and pieces between its seams."""
 
-    classes: whole numbers, 0 is nodata and gets no polygon. Where two pixels of one component touch
-    only by a corner, its rings turn away from each other there, so no ring touches itself and every
-    polygon is valid.
+    regions: Labels
+    vertices: Ints
+    """As in Polygons, of one fragment after the other."""
+    offsets: Ints
+    """Where the vertices of each fragment begin, and the end."""
+    starts: Labels
+    """By which edge a fragment comes in: 8 x corner column + 2 x direction, + 1 at the lower seam."""
+    ends: Labels
+    """By which edge its ring goes on in the neighbouring strip."""
+
+
+def trace_strip(framed: Labels, top: int, *, last: bool) -> Fragments:
+    """Trace the regions of a strip of rows.
+
+    framed: region of each pixel, 0 is nodata, with a frame of one pixel around: the neighbours' rows
+    above and below, 0 outside the raster. top: the strip's first row. last: whether it is the
+    lowest strip.
+
+    A strip owns the borders beside its pixels and above them, the last one also those below. Where two
+    pixels of one region touch only by a corner, its rings turn away from each other there, so no ring
+    touches itself and every polygon is valid.
     """
-    height, width = classes.shape
-    framed = np.zeros((height + 2, width + 2), np.int32)
-    codes = _label(np.ascontiguousarray(classes), framed)
-    vertices, starts = _count(framed)
-    rows, cols = np.empty(vertices, np.int32), np.empty(vertices, np.int32)
-    rings, owners = np.empty(starts + 1, np.int64), np.empty(starts, np.int32)
-    found = _trace(framed, rows, cols, rings, owners)
-    rings, owners = rings[: found + 1], owners[:found]
-    order = np.argsort(owners, kind="stable")
-    rows, cols, rings = _reordered(rows, cols, rings, order)
-    polygons = np.zeros(len(codes) + 1, np.int64)
-    np.cumsum(np.bincount(owners, minlength=len(codes) + 1)[1:], out=polygons[1:])
-    return Coverage(framed, codes, rows, cols, rings, polygons)
+    return Fragments(*_trace(framed, top, top == 0, last))
 
 
-# Compiled. Arrays only; `framed` has a frame of zeros, so no neighbour is out of bounds.
+class PolygonAssembler:
+    """Joins the fragments of consecutive strips, from the top to the bottom, to polygons."""
+
+    def __init__(self, width: int, regions: int) -> None:
+        self._is_open = np.zeros(regions + 1, np.bool_)
+        self._regions = np.zeros(0, np.int32)
+        self._vertices = np.zeros(0, np.int64)
+        self._offsets = np.zeros(0, np.int64)
+        self._lengths = np.zeros(0, np.int64)
+        self._next = np.zeros(0, np.int32)
+        self._ends = np.full(8 * (width + 1), _PENDING, np.int32)
+        self._starts = self._ends.copy()
+
+    def add(self, fragments: Fragments, bottom: Labels) -> Polygons:
+        """Take the fragments of the next strip; give the polygons that are whole with them.
+
+        bottom: region of each pixel of the strip's last row, whose polygons stay open; empty for the
+        last strip.
+        """
+        self._append(fragments)
+        self._is_open[bottom] = True
+        done = ~self._is_open[self._regions]
+        self._is_open[bottom] = False
+        polygons = self._joined(np.flatnonzero(done))
+        self._keep(~done)
+        return polygons
+
+    def _append(self, new: Fragments) -> None:
+        base = len(self._regions)
+        self._regions = np.concatenate([self._regions, new.regions])
+        self._offsets = np.concatenate([self._offsets, new.offsets[:-1] + len(self._vertices)])
+        self._lengths = np.concatenate([self._lengths, np.diff(new.offsets)])
+        self._vertices = np.concatenate([self._vertices, new.vertices])
+        unknown = np.full(len(new.regions), _PENDING, np.int32)
+        self._next = np.concatenate([self._next, unknown])
+        _link(self._next, base, new.starts, new.ends, self._ends, self._starts)
+
+    def _joined(self, done: Ints) -> Polygons:
+        """Polygons of fragments that hold all rings of their regions."""
+        heads, counts, regions, firsts, at = _rings(
+            done, self._regions, self._vertices, self._offsets, self._lengths, self._next
+        )
+        order = np.lexsort((firsts, regions))
+        vertices, rings = _chained(
+            heads[order], counts[order], at[order],
+            self._vertices, self._offsets, self._lengths, self._next,
+        )  # fmt: skip
+        found, shells = np.unique(regions[order], return_index=True)
+        return Polygons(found, vertices, rings, np.append(shells, len(order)))
+
+    def _keep(self, kept: NDArray[np.bool_]) -> None:
+        """Forget fragments, and their vertices once they are half of all."""
+        places = np.where(kept, np.cumsum(kept) - 1, _PENDING).astype(np.int32)
+        places = np.append(places, _PENDING)  # of _PENDING
+        for name in ("_regions", "_offsets", "_lengths"):
+            setattr(self, name, getattr(self, name)[kept])
+        self._next = places[self._next[kept]]
+        self._ends, self._starts = places[self._ends], places[self._starts]
+        if 2 * self._lengths.sum() <= len(self._vertices):
+            self._vertices, self._offsets = _compacted(
+                self._vertices, self._offsets, self._lengths
+            )
 
 
-@njit(cache=True, nogil=True)
-def _root(parent, label):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
-    while parent[label] != label:
-        parent[label] = parent[parent[label]]
-        label = parent[label]
-    return label
-
-
-@njit(cache=True, nogil=True)
-def _label(classes, framed):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
-    """Fill `framed` with component numbers from 1, in raster order; return their class codes."""
-    parent = np.zeros(_fresh(classes) + 1, np.int32)
-    code = np.zeros(len(parent), classes.dtype)
-    last = 0
-    for r in range(classes.shape[0]):
-        for c in range(classes.shape[1]):
-            value = classes[r, c]
-            if value == 0:
-                continue
-            same_left = c > 0 and classes[r, c - 1] == value
-            if r > 0 and classes[r - 1, c] == value:
-                label = framed[r, c + 1]
-                if same_left and framed[r + 1, c] != label:
-                    label = _join(parent, label, framed[r + 1, c])
-            elif same_left:
-                label = framed[r + 1, c]
-            else:
-                last += 1
-                label, parent[last], code[last] = last, last, value
-            framed[r + 1, c + 1] = label
-    return _renumber(framed, parent, code)
-
-
-@njit(cache=True, nogil=True)
-def _fresh(classes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
-    """Upper bound of the number of components: pixels unlike both the left and the upper one."""
-    total = 0
-    for r in range(classes.shape[0]):
-        for c in range(classes.shape[1]):
-            value = classes[r, c]
-            left = c > 0 and classes[r, c - 1] == value
-            total += value != 0 and not left and not (r > 0 and classes[r - 1, c] == value)
-    return total
-
-
-@njit(cache=True, nogil=True)
-def _join(parent, one, other):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
-    """Unite two labels; the lower one stays, so it names the component's first pixel."""
-    one, other = _root(parent, one), _root(parent, other)
-    low, high = min(one, other), max(one, other)
-    parent[high] = low
-    return low
-
-
-@njit(cache=True, nogil=True)
-def _renumber(framed, parent, code):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
-    """Number the components without holes in the numbers; return their class codes."""
-    number = 0
-    for label in range(1, len(parent)):
-        if parent[label] == label:
-            code[number] = code[label]
-            number += 1
-            parent[label] = -number  # a final number, told apart by its sign
-        else:
-            parent[label] = parent[parent[label]]  # roots come first, so this one is final
-    flat = framed.ravel()
-    for k in range(len(flat)):
-        flat[k] = -parent[flat[k]]
-    return code[:number].copy()
+# Compiled. Arrays only; the frame keeps every neighbour within bounds.
 
 
 @njit(cache=True, nogil=True)
@@ -199,96 +188,222 @@ def _offsets(table, stride):  # type: ignore[no-untyped-def]  # noqa: ANN001, AN
 
 
 @njit(cache=True, nogil=True)
-def _turn(own, ahead_left, ahead_right):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
+def _trace(framed, top, first, last):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
+    """Walk what comes in by the seams, then every other ring from its first westward edge."""
+    height, stride = framed.shape[0] - 2, framed.shape[1]
+    flat = framed.ravel()
+    seen = np.zeros(len(flat), np.bool_)
+    behind_left, behind_right = _offsets(_BEHIND_LEFT, stride), _offsets(_BEHIND_RIGHT, stride)
+    walk = (flat, seen, _offsets(_AHEAD_RIGHT, stride), stride, height, top, first, last)
+    size = max(1024, framed.size // 8)
+    points, n = np.empty(size, np.int64), 0
+    offsets = np.zeros(size // 4, np.int64)
+    regions, starts, ends = (np.empty(size // 4, np.int32), np.empty(size // 4, np.int32), np.empty(size // 4, np.int32))
+    found = 0
+    for lower in range(2):
+        if (first and not lower) or (last and lower):
+            continue
+        base = (height + 1 if lower else 1) * stride
+        for k in range(base + 1, base + stride):
+            for d in range(4):
+                if not lower and d != _SOUTH:
+                    continue
+                own = flat[k + behind_left[d]]
+                if own == 0 or own == flat[k + behind_right[d]] or (lower and d == _SOUTH):
+                    continue
+                out = (d + _turn(flat, k, stride, d)) & 3
+                if lower and out != _NORTH:
+                    continue
+                points, n, end = _follow(walk, points, n, k, d)
+                if found + 2 >= len(regions):
+                    regions, starts, ends, offsets = _grown(regions), _grown(starts), _grown(ends), _grown(offsets)
+                regions[found] = own
+                starts[found] = 8 * (k - base - 1) + 2 * out + lower
+                ends[found] = end
+                found += 1
+                offsets[found] = n
+    for k in range(stride + 1, (height + 1 + last) * stride):
+        own = flat[k]
+        if own == 0 or flat[k - stride] == own or seen[k]:
+            continue
+        points, n, end = _follow(walk, points, n, k, _WEST)
+        if found + 2 >= len(regions):
+            regions, starts, ends, offsets = _grown(regions), _grown(starts), _grown(ends), _grown(offsets)
+        regions[found], starts[found], ends[found] = own, end, end
+        found += 1
+        offsets[found] = n
+    return regions[:found].copy(), points[:n].copy(), offsets[: found + 1].copy(), starts[:found].copy(), ends[:found].copy()
+
+
+@njit(cache=True, nogil=True)
+def _grown(array):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
+    """The array with room for as much again."""
+    larger = np.empty(2 * len(array), array.dtype)
+    larger[: len(array)] = array
+    return larger
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _turn(flat, k, stride, d):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
     """Change of direction at a corner: 1 left, 0 straight, -1 right.
 
     Right wherever the pixel ahead on the right is the region's own, also across a diagonal: the
     ring then keeps to the background on its right, and the other background gets another ring.
     """
-    if ahead_right == own:
+    nw, ne, sw, se = flat[k - stride - 1], flat[k - stride], flat[k - 1], flat[k]
+    if d == 0:
+        own, left, right = nw, ne, se
+    elif d == 1:
+        own, left, right = sw, nw, ne
+    elif d == 2:
+        own, left, right = se, sw, nw
+    else:
+        own, left, right = ne, se, sw
+    if right == own:
         return -1
-    return 0 if ahead_left == own else 1
+    return 0 if left == own else 1
 
 
 @njit(cache=True, nogil=True)
-def _count(framed):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
-    """Vertices of all rings, and an upper bound of the number of rings."""
-    stride, flat = framed.shape[1], framed.ravel()
-    behind_left, behind_right = _offsets(_BEHIND_LEFT, stride), _offsets(_BEHIND_RIGHT, stride)
-    ahead_left, ahead_right = _offsets(_AHEAD_LEFT, stride), _offsets(_AHEAD_RIGHT, stride)
-    vertices, starts = 0, 0
-    for k in range(stride + 1, len(flat)):
-        nw, ne, sw, se = flat[k - stride - 1], flat[k - stride], flat[k - 1], flat[k]
-        if (nw == ne and sw == se) or (nw == sw and ne == se):
-            continue  # inside a region, or on a straight border of two
-        for d in range(4):
-            own, right = flat[k + behind_left[d]], flat[k + behind_right[d]]
-            if own == 0 or own == right:  # noqa: PLR1714 -- numba tests no membership in tuples
-                continue
-            turn = _turn(own, flat[k + ahead_left[d]], flat[k + ahead_right[d]])
-            vertices += turn != 0 or flat[k + ahead_right[d]] != right
-            starts += turn != 0 and d == _WEST
-    return vertices + starts, starts  # a ring repeats its first vertex
+def _follow(walk, points, n, k, d):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
+    """Walk a ring from where it arrives at corner k in direction d until it closes or leaves the strip.
 
-
-@njit(cache=True, nogil=True)
-def _trace(framed, rows, cols, rings, owners):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
-    """Walk every ring once, in raster order of their first westward edges; return their number.
-
-    Every ring runs west somewhere, along the upper edge of a pixel of its region, and it turns at
-    the end of the first such edge, so it starts at a vertex.
+    Gives the array of vertices, which may have grown, their number, and the edge by which it leaves.
     """
-    stride, flat = framed.shape[1], framed.ravel()
-    seen = np.zeros(len(flat), np.bool_)
-    steps = _offsets(_MOVE, stride)
-    ahead_left, ahead_right = _offsets(_AHEAD_LEFT, stride), _offsets(_AHEAD_RIGHT, stride)
-    behind_right = _offsets(_BEHIND_RIGHT, stride)
-    found, n = 0, 0
-    rings[0] = 0
-    for first in range(stride + 1, len(flat) - stride):
-        own = flat[first]
-        if own == 0 or flat[first - stride] == own or seen[first]:
-            continue
-        start, k, d = n, first, _WEST
-        while not (d == _WEST and seen[k]):
-            seen[k] |= d == _WEST
-            ahead = flat[k + ahead_right[d]]
-            turn = _turn(own, flat[k + ahead_left[d]], ahead)
-            if turn != 0 or ahead != flat[k + behind_right[d]]:
-                row = k // stride
-                rows[n], cols[n] = row - 1, k - row * stride - 1
-                n += 1
-            d = (d + turn) & 3
-            k += steps[d]
-        rows[n], cols[n] = rows[start], cols[start]
-        n += 1
-        owners[found] = own
-        found += 1
-        rings[found] = n
-    return found
-
-
-@njit(cache=True, nogil=True)
-def _reordered(rows, cols, rings, order):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
-    """The rings in another order."""
-    new_rows, new_cols, new_rings = np.empty_like(rows), np.empty_like(cols), np.zeros_like(rings)
-    n = 0
-    for position, ring in enumerate(order):
-        for k in range(rings[ring], rings[ring + 1]):
-            new_rows[n], new_cols[n] = rows[k], cols[k]
+    flat, seen, ahead_right, stride, height, top, first, last = walk
+    begun = False
+    row = k // stride
+    col = k - row * stride
+    row -= 1
+    col -= 1
+    first_k, first_d = k, d
+    while True:
+        if d == _WEST:
+            seen[k] = True
+        turn = _turn(flat, k, stride, d)
+        out = (d + turn) & 3
+        if begun:
+            if k == first_k and d == first_d:
+                return points, n, _CLOSED
+            if row == 0 and out == _NORTH and not first:
+                return points, n, 8 * col + 2 * out
+            if row == height and out != _NORTH and not last:
+                return points, n, 8 * col + 2 * out + 1
+        begun = True
+        nw, ne, sw, se = flat[k - stride - 1], flat[k - stride], flat[k - 1], flat[k]
+        edges = (nw != ne) + (ne != se) + (se != sw) + (sw != nw)
+        if turn != 0 or edges > 2:
+            if n == len(points):
+                points = _grown(points)
+            ahead = flat[k + ahead_right[out]]
+            points[n] = ((top + row) << 32) | (col << 2) | ((ahead == 0) << 1) | (edges > 2)
             n += 1
-        new_rings[position + 1] = n
-    return new_rows[:n], new_cols[:n], new_rings
+        d = out
+        if d == _EAST:
+            k += 1
+            col += 1
+        elif d == _NORTH:
+            k -= stride
+            row -= 1
+        elif d == _WEST:
+            k -= 1
+            col -= 1
+        else:
+            k += stride
+            row += 1
 
 
 @njit(cache=True, nogil=True)
-def _placed(cols, rows, transform):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
-    """Vertices in the CRS, (n, 2); equal corners give equal numbers."""
+def _link(following, base, starts, ends, open_ends, open_starts):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
+    """Say of every fragment which one follows, and remember what waits at the lower seam."""
+    for i in range(len(starts)):
+        if ends[i] == _CLOSED:
+            following[base + i] = base + i
+            continue
+        if not starts[i] & 1:
+            following[open_ends[starts[i]]] = base + i
+        if not ends[i] & 1:
+            following[base + i] = open_starts[ends[i]]
+    open_ends[:] = _PENDING
+    open_starts[:] = _PENDING
+    for i in range(len(starts)):
+        if ends[i] == _CLOSED:
+            continue
+        if starts[i] & 1:
+            open_starts[starts[i] - 1] = base + i
+        if ends[i] & 1:
+            open_ends[ends[i] - 1] = base + i
+
+
+@njit(cache=True, nogil=True)
+def _rings(done, regions, vertices, offsets, lengths, following):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
+    """The rings that fragments make.
+
+    For each: the fragment that holds its highest, leftmost vertex, its vertices, its region, and that
+    vertex with its place in the fragment.
+    """
+    seen = np.zeros(len(regions), np.bool_)
+    heads, counts = np.empty(len(done), np.int32), np.empty(len(done), np.int64)
+    owners, firsts = np.empty(len(done), np.int32), np.empty(len(done), np.int64)
+    places = np.empty(len(done), np.int64)
+    found = 0
+    for i in done:
+        if seen[i]:
+            continue
+        f, count, best, head, place = i, 0, np.iinfo(np.int64).max, i, 0
+        while not seen[f]:
+            seen[f] = True
+            for k in range(offsets[f], offsets[f] + lengths[f]):
+                if vertices[k] < best:
+                    best, head, place = vertices[k], f, k - offsets[f]
+            count += lengths[f]
+            f = following[f]
+        heads[found], counts[found], owners[found] = head, count, regions[i]
+        firsts[found], places[found] = best, place
+        found += 1
+    return heads[:found], counts[:found], owners[:found], firsts[:found], places[:found]
+
+
+@njit(cache=True, nogil=True)
+def _chained(heads, counts, places, vertices, offsets, lengths, following):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
+    """Vertices of rings one after the other, each closed, and the offsets of the rings."""
+    rings = np.zeros(len(heads) + 1, np.int64)
+    for i in range(len(heads)):
+        rings[i + 1] = rings[i] + counts[i] + 1
+    out = np.empty(rings[-1], np.int64)
+    for i in range(len(heads)):
+        f, k, n = heads[i], places[i], rings[i]
+        for _ in range(counts[i]):
+            while k == lengths[f]:
+                f, k = following[f], 0
+            out[n] = vertices[offsets[f] + k]
+            n += 1
+            k += 1
+        out[n] = out[rings[i]]
+    return out, rings
+
+
+@njit(cache=True, nogil=True)
+def _compacted(vertices, offsets, lengths):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
+    """The vertices of some fragments without what lies between, and where each begins."""
+    out, starts, n = np.empty(lengths.sum(), np.int64), np.empty_like(offsets), 0
+    for i in range(len(offsets)):
+        starts[i] = n
+        for k in range(offsets[i], offsets[i] + lengths[i]):
+            out[n] = vertices[k]
+            n += 1
+    return out, starts
+
+
+@njit(cache=True, nogil=True)
+def _placed(vertices, transform):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
+    """Vertices in the CRS, (n, 2)."""
     a, b, c, d, e, f = transform
-    points = np.empty((len(cols), 2))
-    for k in range(len(cols)):
-        points[k, 0] = a * cols[k] + b * rows[k] + c
-        points[k, 1] = d * cols[k] + e * rows[k] + f
+    points = np.empty((len(vertices), 2))
+    for k in range(len(vertices)):
+        row, col = vertices[k] >> 32, (vertices[k] & 0xFFFFFFFF) >> 2
+        points[k, 0] = a * col + b * row + c
+        points[k, 1] = d * col + e * row + f
     return points
 
 

@@ -34,13 +34,6 @@ class ClassRaster:
         """Rows and class codes (rows, cols) from top to bottom; RasterError where a read fails."""
         return strips(self.dataset)
 
-    def read(self) -> NDArray[np.integer]:
-        """All class codes (rows, cols); RasterError where a read fails."""
-        out = np.empty(self.grid.shape, self.dataset.dtypes[0])
-        for rows, codes in self.strips():
-            out[rows] = codes
-        return out
-
 
 @contextlib.contextmanager
 def open_classes(path: Path, output: Path) -> Iterator[ClassRaster]:
@@ -70,10 +63,12 @@ def open_classes(path: Path, output: Path) -> Iterator[ClassRaster]:
             raise LegendError(f"{path}: {error}") from error
 
 
-def strips(dataset: DatasetReader) -> Iterator[tuple[slice, NDArray[np.integer]]]:
+def strips(
+    dataset: DatasetReader, step: int = _STRIP
+) -> Iterator[tuple[slice, NDArray[np.integer]]]:
     """Rows and values of the first band, from top to bottom; RasterError where a read fails."""
-    for top in range(0, dataset.height, _STRIP):
-        rows = slice(top, min(top + _STRIP, dataset.height))
+    for top in range(0, dataset.height, step):
+        rows = slice(top, min(top + step, dataset.height))
         try:
             window = ((rows.start, rows.stop), (0, dataset.width))
             yield rows, dataset.read(1, window=window)

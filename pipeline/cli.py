@@ -119,6 +119,15 @@ Smooth = Annotated[
         help="Smooth the class map: majority:R, opening:R, closing:R or guided:R with a radius in pixels; may be given several times."
     ),
 ]
+MinArea = Annotated[
+    float,
+    typer.Option(
+        min=0, help="Hectares below which a polygon is merged into the neighbour with the longest border."
+    ),
+]
+Simplify = Annotated[
+    float, typer.Option(min=0, help="Metres by which borders may move, on both sides alike.")
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -187,6 +196,8 @@ def run(
     runtime: Runtime = "torch-fp32",
     tta: Flips = False,
     smooth: Smooth = None,
+    min_area: MinArea = 0.0,
+    simplify: Simplify = 0.0,
     workers: Workers = None,
     scheduler: Scheduler = None,
     refresh: Annotated[bool, typer.Option(help="Ask the catalogue again for scenes.")] = False,
@@ -200,7 +211,8 @@ def run(
     )  # fmt: skip
     options: dict[str, Any] = {
         "batch": batch, "device": device, "runtime": runtime, "d4": tta, "smooth": tuple(smooth or ()),
-        "workers": workers, "scheduler": scheduler, "refresh": refresh,
+        "min_area": min_area, "simplify": simplify, "workers": workers, "scheduler": scheduler,
+        "refresh": refresh,
     }  # fmt: skip
     _run(plan_job(place, output=out, period=period, catalog=catalog, model=model, **options))
 
@@ -229,6 +241,8 @@ def demo(
     runtime: Runtime = "torch-fp32",
     tta: Flips = False,
     smooth: Smooth = None,
+    min_area: MinArea = 0.0,
+    simplify: Simplify = 0.0,
     workers: Workers = None,
     scheduler: Scheduler = None,
 ) -> None:
@@ -253,6 +267,8 @@ def demo(
             runtime=runtime,
             d4=tta,
             smooth=tuple(smooth or ()),
+            min_area=min_area,
+            simplify=simplify,
             workers=workers,
             scheduler=scheduler,
         )
@@ -487,12 +503,23 @@ def vectorize(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="GeoPackage, styled for QGIS.")
     ] = Path("landcover.gpkg"),
+    min_area: MinArea = 0.0,
+    simplify: Simplify = 0.0,
 ) -> None:
     """Turn a class raster into one valid coverage of polygons with hectares."""
     from pipeline.vectorize import vectorize
 
-    details = vectorize(classes=classes, confidence=confidence, output=output)
-    typer.echo(f"{details['polygons']:,} polygons: {output}")
+    details = vectorize(
+        classes=classes, confidence=confidence, output=output, min_area=min_area, simplify=simplify
+    )
+    typer.echo(f"{details['polygons']:,} polygons, {details['area_ha']:,.2f} ha: {output}")
+    if details["merged"]:
+        typer.echo(
+            f"{details['merged']:,} regions below {min_area:g} ha merged into neighbours; "
+            f"{details['moved_ha']:,.2f} ha changed class (layer merged)"
+        )
+    if simplify:
+        typer.echo(f"borders moved by {details['displacement_m']:.2f} m at most")
 
 
 @app.command()

@@ -48,6 +48,10 @@ class Job(BaseModel):
     """Average the eight flips and rotations of each tile."""
     smooth: tuple[str, ...] = ()
     """Smoothing steps of the class map, such as `majority:1`."""
+    min_area: float = Field(default=0.0, ge=0)
+    """Hectares below which a polygon goes into its neighbour."""
+    simplify: float = Field(default=0.0, ge=0)
+    """Metres by which the borders of polygons may move."""
     workers: int | None = Field(default=None, ge=1)
     """Processes of this machine that segment; None for this one alone. Never changes the map."""
     scheduler: str | None = None
@@ -101,6 +105,8 @@ class Job(BaseModel):
             "runtime": self.runtime,
             "flips_averaged": self.d4,
             "smooth": list(self.smooth),
+            "min_area_ha": self.min_area,
+            "simplify_m": self.simplify,
             "crs": self.region.crs,
             "resolution": self.region.resolution,
         }

@@ -50,7 +50,9 @@ def _run(job: Job, announce: Report, report: Report) -> dict[str, Any]:
         "segment", [image, file_hash(job.model), job.runtime, job.device, job.d4, job.smooth],
         [at / "classes.tif", at / "confidence.tif"], _segment(job, report),
     )  # fmt: skip
-    vectors = ledger.stage("vectorize", maps, [at / "landcover.gpkg"], _vectorize(job))
+    vectors = ledger.stage(
+        "vectorize", [maps, job.min_area, job.simplify], [at / "landcover.gpkg"], _vectorize(job)
+    )
     areas = ledger.stage("summarize", maps, [at / "areas.csv"], _summarize(job))
     accuracy = {}
     if job.truth:
@@ -257,6 +259,8 @@ def _vectorize(job: Job) -> Work:
             classes=job.folder / "classes.tif",
             confidence=job.folder / "confidence.tif",
             output=job.folder / "landcover.gpkg",
+            min_area=job.min_area,
+            simplify=job.simplify,
         )
 
     return work

@@ -8,7 +8,7 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class Choice:
     """Speed of each runtime that was tried; empty where a name was given."""
     agreement: float | None
     """Share of labels equal to those of float32 on the sample; None for float32 itself."""
+    opened: Runtime | None = field(default=None, compare=False, repr=False)
+    """The runtime, where it was opened to be compared: to open one takes seconds."""
 
 
 def choose_runtime(
@@ -81,7 +83,7 @@ def _fixed(checkpoint: Checkpoint, name: str, device: str, windows: NDArray[np.f
         if _reference(runtime.device) != runtime.name and len(windows):
             with open_runtime(checkpoint, _reference(runtime.device), runtime.device) as exact:
                 agreement = _share_equal(_labels(exact, windows), _labels(runtime, windows))
-        return Choice(runtime.name, runtime.device, {}, agreement)
+    return Choice(runtime.name, runtime.device, {}, agreement, runtime)
 
 
 def _reference(device: str) -> str:

@@ -18,7 +18,7 @@ from landcover.blending import PROBABILITY_STEPS
 from landcover.errors import CheckpointError, SettingsError
 from landcover.inference import Predictor, gather, scaling
 from landcover.models import Checkpoint, load_checkpoint
-from landcover.runtimes import open_runtime
+from landcover.runtimes import Runtime, open_runtime
 from landcover.smoothing import Step, parse_steps
 from landcover.tiling import TileGrid
 from pipeline.artifacts import atomic_path, code_version, fingerprint
@@ -162,7 +162,7 @@ def segment_image(
         if workers or scheduler:
             _segment_there(work, missing, workers, scheduler, progress)
         else:
-            _segment_here(work, checkpoints, missing, progress)
+            _segment_here(work, checkpoints, missing, progress, choice.opened)
         _write_outputs(shards, outputs, profiles)
     except BaseException:
         if len(shards.missing()) == len(bands):  # nothing to go on from
@@ -298,9 +298,14 @@ def _identity(image: Image) -> list[Any]:
     return [str(image.path.resolve()), stat.st_size, stat.st_mtime_ns, *known]
 
 
-def _predictor(work: BandWork, checkpoints: Sequence[Checkpoint]) -> Predictor:
+def _predictor(
+    work: BandWork, checkpoints: Sequence[Checkpoint], opened: Runtime | None = None
+) -> Predictor:
+    """opened: the runtime of the first checkpoint, where there is one already."""
     sized = [_at_tile(checkpoint, work.tiles.tile) for checkpoint in checkpoints]
-    runtimes = [open_runtime(checkpoint, work.runtime, work.device) for checkpoint in sized]
+    runtimes = [opened] if opened else []
+    for checkpoint in sized[len(runtimes) :]:
+        runtimes.append(open_runtime(checkpoint, work.runtime, work.device))
     return Predictor(sized, runtimes, d4=work.d4, reflectance=work.image.reflectance)
 
 
@@ -309,13 +314,14 @@ def _segment_here(
     checkpoints: Sequence[Checkpoint],
     missing: Sequence[range],
     progress: "_Progress",
+    opened: Runtime | None,
 ) -> None:
     """Segment bands in this process; neighbours go in one stream, which predicts no tile twice."""
     if not missing:
         return
     with (
         rasterio.Env(GDAL_CACHEMAX=work.image.cache_bytes()),
-        _predictor(work, checkpoints) as predictor,
+        _predictor(work, checkpoints, opened) as predictor,
     ):
         for run in _runs(missing):
             _segment_bands(work, predictor, run, progress.tiles)

@@ -90,8 +90,12 @@ def test_a_drawing_becomes_its_polygons(tmp_path: Path):
     )
     layer = gpd.read_file(tmp_path / "out.gpkg", layer="landcover")
     assert list(layer.columns) == [
-        "class_code", "class_name", "area_ha", "confidence", "pixels", "geometry",
+        "id", "class_code", "class_name", "area_ha", "perimeter_m", "pixels", "confidence",
+        "confidence_min", "geometry",
     ]  # fmt: skip
+    assert layer.id.tolist() == [1, 4]
+    assert layer.perimeter_m.tolist() == pytest.approx([800, 400], rel=0.05)
+    assert layer.confidence_min.tolist() == [50, 33]
     assert layer.class_code.tolist() == [1, 2]
     assert layer.class_name.tolist() == list(LEGEND.names[:2])
     assert layer.pixels.tolist() == [3, 1]

@@ -234,6 +234,8 @@ def efficiency(model: str, runtime: str, folder: Path, size: int, rounds: int) -
 
 def ours(model: str, runtime: str, image: Path, folder: Path) -> dict[str, float]:
     """One whole run: seconds and peak memory."""
+    import pipeline.segment  # noqa: F401 -- imports are outside the clock, as with peers
+
     checkpoint = checkpoint_of(model)
     folder.mkdir(exist_ok=True)
     seconds, _ = seconds_of(lambda: whole(image, checkpoint, runtime, folder))
