@@ -4,7 +4,7 @@ OUT    ?= outputs
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check format bench bench-composite bench-segment bench-cog gallery weights pictures lock clean
+.PHONY: help setup run demo test check format bench bench-composite bench-segment bench-cog bench-vectorize gallery weights pictures lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,7 +45,7 @@ format: setup ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: bench-composite bench-segment bench-cog ## Run all benchmarks
+bench: bench-composite bench-segment bench-cog bench-vectorize ## Run all benchmarks
 
 bench-composite: setup ## Speed and memory of compositing against reading alone and odc-stac
 	@$(BIN)/python tests/benchmarks/bench_composite.py
@@ -61,6 +61,9 @@ bench-segment: setup .peers/.ready ## Speed of the segmentation engine against t
 
 bench-cog: setup ## Speed of writing a class COG with overviews against the plain tiled file
 	@$(BIN)/python tests/benchmarks/bench_cog.py
+
+bench-vectorize: setup .peers/.ready ## Speed and memory of polygons against GDAL, rasterio and xarray-spatial
+	@$(BIN)/python tests/benchmarks/bench_vectorize.py
 
 weights: setup ## Train the shipped demo weights again (about 40 minutes on 2 cores)
 	@$(BIN)/python -m pipeline.train_demo --out pipeline/weights/demo.safetensors

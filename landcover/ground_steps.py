@@ -35,7 +35,9 @@ class GroundSteps:
         down = position(col, row + h) - position(col, row - h)
         along = position(col + h, row) - position(col - h, row)
         shape = (len(self._rows), len(self._cols))
-        squares = [np.einsum("xn,xn->n", a, b) for a, b in ((along, along), (along, down), (down, down))]
+        squares = [
+            np.einsum("xn,xn->n", a, b) for a, b in ((along, along), (along, down), (down, down))
+        ]
         self._metric = np.stack([s.reshape(shape) for s in squares], axis=-1)
         """Squares of the steps and their product, metres^2; where a corner is not on the Earth, NaN."""
 
@@ -46,7 +48,7 @@ class GroundSteps:
 
     def perimeters(self, polygons: Polygons) -> Floats:
         """Length of all rings of each polygon, metres."""
-        by_ring = _lengths(polygons.vertices, polygons.rings, *self.lattice)
+        by_ring: Floats = _lengths(polygons.vertices, polygons.rings, *self.lattice)
         if not len(polygons):
             return by_ring
         return np.asarray(np.add.reduceat(by_ring, polygons.polygons[:-1]))
@@ -84,9 +86,18 @@ def interpolated(rows, cols, metric, row, col):  # type: ignore[no-untyped-def] 
     y, x = y - i, x - j
     a, b, c, d = (1 - y) * (1 - x), (1 - y) * x, y * (1 - x), y * x
     return (
-        a * metric[i, j, 0] + b * metric[i, j + 1, 0] + c * metric[i + 1, j, 0] + d * metric[i + 1, j + 1, 0],
-        a * metric[i, j, 1] + b * metric[i, j + 1, 1] + c * metric[i + 1, j, 1] + d * metric[i + 1, j + 1, 1],
-        a * metric[i, j, 2] + b * metric[i, j + 1, 2] + c * metric[i + 1, j, 2] + d * metric[i + 1, j + 1, 2],
+        a * metric[i, j, 0]
+        + b * metric[i, j + 1, 0]
+        + c * metric[i + 1, j, 0]
+        + d * metric[i + 1, j + 1, 0],
+        a * metric[i, j, 1]
+        + b * metric[i, j + 1, 1]
+        + c * metric[i + 1, j, 1]
+        + d * metric[i + 1, j + 1, 1],
+        a * metric[i, j, 2]
+        + b * metric[i, j + 1, 2]
+        + c * metric[i + 1, j, 2]
+        + d * metric[i + 1, j + 1, 2],
     )
 
 

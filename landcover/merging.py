@@ -104,7 +104,9 @@ def merge_small(
     )
 
 
-def _moved(before: NDArray[np.integer], after: NDArray[np.integer], areas: Ints) -> dict[tuple[int, int], int]:
+def _moved(
+    before: NDArray[np.integer], after: NDArray[np.integer], areas: Ints
+) -> dict[tuple[int, int], int]:
     changed = before != after
     keys = (before[changed].astype(np.int64) << 32) | after[changed]
     found, place = np.unique(keys, return_inverse=True)
@@ -118,9 +120,14 @@ def _moved(before: NDArray[np.integer], after: NDArray[np.integer], areas: Ints)
 
 def _neighbours(borders: Borders, count: int) -> tuple[Ints, Labels, Ints]:
     """For each region its neighbours and the lengths of their borders: offsets, numbers, lengths."""
-    low, high = (borders.pairs >> 32).astype(np.int32), (borders.pairs & 0xFFFFFFFF).astype(np.int32)
+    low, high = (
+        (borders.pairs >> 32).astype(np.int32),
+        (borders.pairs & 0xFFFFFFFF).astype(np.int32),
+    )
     offsets = np.zeros(count + 2, np.int64)
-    offsets[1:] = np.cumsum(np.bincount(low, minlength=count + 1) + np.bincount(high, minlength=count + 1))
+    offsets[1:] = np.cumsum(
+        np.bincount(low, minlength=count + 1) + np.bincount(high, minlength=count + 1)
+    )
     numbers, lengths = _filled(offsets, low, high, borders.lengths)
     return offsets, numbers, lengths
 
@@ -147,41 +154,16 @@ def _merge(parent, sizes, codes, sure, offsets, numbers, lengths, minimum):  # t
     shared = np.zeros(len(parent), np.int64)
     touched = np.empty(len(parent), np.int32)
     begin = np.arange(len(parent)).astype(np.int32)  # the lowest member
-    heap = [
-        (sizes[i], begin[i], np.int32(i)) for i in range(1, len(parent)) if sizes[i] < minimum
-    ]
+    heap = [(sizes[i], begin[i], np.int32(i)) for i in range(1, len(parent)) if sizes[i] < minimum]
     heapq.heapify(heap)
     while heap:
         size, _, region = heapq.heappop(heap)
         if parent[region] != region or sizes[region] != size:
             continue
-        count = 0
-        member = region
-        while True:
-            for k in range(offsets[member], offsets[member + 1]):
-                other = root(parent, numbers[k])
-                if other != region:
-                    if shared[other] == 0:
-                        touched[count] = other
-                        count += 1
-                    shared[other] += lengths[k]
-            if member == tail[region]:
-                break
-            member = following[member]
+        count = _touch(parent, region, offsets, numbers, lengths, following, tail, shared, touched)
         if count == 0:
             continue
-        best = touched[0]
-        for other in touched[1:count]:
-            if shared[other] != shared[best]:
-                if shared[other] > shared[best]:
-                    best = other
-            elif sure[other] != sure[best]:
-                if sure[other] > sure[best]:
-                    best = other
-            elif codes[other] < codes[best] or (
-                codes[other] == codes[best] and begin[other] < begin[best]
-            ):
-                best = other
+        best = _best(touched[:count], shared, sure, codes, begin)
         _append(parent, sizes, begin, following, tail, best, region)
         for other in touched[:count]:
             shared[other] = 0
@@ -189,6 +171,34 @@ def _merge(parent, sizes, codes, sure, offsets, numbers, lengths, minimum):  # t
                 _append(parent, sizes, begin, following, tail, best, other)
         if sizes[best] < minimum:
             heapq.heappush(heap, (sizes[best], begin[best], best))
+
+
+@njit(cache=True, nogil=True)
+def _touch(parent, region, offsets, numbers, lengths, following, tail, shared, touched):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
+    """List the neighbours of a region in `touched`, their borders in `shared`; give their number."""
+    member, count = region, 0
+    while True:
+        for k in range(offsets[member], offsets[member + 1]):
+            other = root(parent, numbers[k])
+            if other != region:
+                if shared[other] == 0:
+                    touched[count] = other
+                    count += 1
+                shared[other] += lengths[k]
+        if member == tail[region]:
+            return count
+        member = following[member]
+
+
+@njit(cache=True, nogil=True)
+def _best(touched, shared, sure, codes, begin):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
+    """The neighbour that takes a region: see `merge_small`."""
+    best = touched[0]
+    for other in touched[1:]:
+        one = (-shared[other], -sure[other], np.int64(codes[other]), begin[other])
+        if one < (-shared[best], -sure[best], np.int64(codes[best]), begin[best]):
+            best = other
+    return best
 
 
 @njit(cache=True, nogil=True)

@@ -171,9 +171,7 @@ class PolygonAssembler:
         self._next = places[self._next[kept]]
         self._ends, self._starts = places[self._ends], places[self._starts]
         if 2 * self._lengths.sum() <= len(self._vertices):
-            self._vertices, self._offsets = _compacted(
-                self._vertices, self._offsets, self._lengths
-            )
+            self._vertices, self._offsets = _compacted(self._vertices, self._offsets, self._lengths)
 
 
 # Compiled. Arrays only; the frame keeps every neighbour within bounds.
@@ -193,46 +191,61 @@ def _trace(framed, top, first, last):  # type: ignore[no-untyped-def]  # noqa: A
     height, stride = framed.shape[0] - 2, framed.shape[1]
     flat = framed.ravel()
     seen = np.zeros(len(flat), np.bool_)
-    behind_left, behind_right = _offsets(_BEHIND_LEFT, stride), _offsets(_BEHIND_RIGHT, stride)
     walk = (flat, seen, _offsets(_AHEAD_RIGHT, stride), stride, height, top, first, last)
-    size = max(1024, framed.size // 8)
-    points, n = np.empty(size, np.int64), 0
-    offsets = np.zeros(size // 4, np.int64)
-    regions, starts, ends = (np.empty(size // 4, np.int32), np.empty(size // 4, np.int32), np.empty(size // 4, np.int32))
-    found = 0
-    for lower in range(2):
-        if (first and not lower) or (last and lower):
-            continue
-        base = (height + 1 if lower else 1) * stride
-        for k in range(base + 1, base + stride):
-            for d in range(4):
-                if not lower and d != _SOUTH:
-                    continue
-                own = flat[k + behind_left[d]]
-                if own == 0 or own == flat[k + behind_right[d]] or (lower and d == _SOUTH):
-                    continue
-                out = (d + _turn(flat, k, stride, d)) & 3
-                if lower and out != _NORTH:
-                    continue
-                points, n, end = _follow(walk, points, n, k, d)
-                if found + 2 >= len(regions):
-                    regions, starts, ends, offsets = _grown(regions), _grown(starts), _grown(ends), _grown(offsets)
-                regions[found] = own
-                starts[found] = 8 * (k - base - 1) + 2 * out + lower
-                ends[found] = end
-                found += 1
-                offsets[found] = n
-    for k in range(stride + 1, (height + 1 + last) * stride):
+    points = np.empty(max(1024, framed.size // 8), np.int64)
+    table = np.empty((4, len(points) // 4), np.int64)  # region, start, end, vertices so far
+    n, found = 0, 0
+    entries = _entries(flat, stride, height, first, last)
+    for i in range(entries.shape[1]):
+        points, n, end = _follow(walk, points, n, entries[0, i], entries[1, i])
+        table = _noted(table, found, entries[3, i], entries[2, i], end, n)
+        found += 1
+    for k in range(stride + 1, (height + 1) * stride):
         own = flat[k]
         if own == 0 or flat[k - stride] == own or seen[k]:
             continue
         points, n, end = _follow(walk, points, n, k, _WEST)
-        if found + 2 >= len(regions):
-            regions, starts, ends, offsets = _grown(regions), _grown(starts), _grown(ends), _grown(offsets)
-        regions[found], starts[found], ends[found] = own, end, end
+        table = _noted(table, found, own, end, end, n)
         found += 1
-        offsets[found] = n
-    return regions[:found].copy(), points[:n].copy(), offsets[: found + 1].copy(), starts[:found].copy(), ends[:found].copy()
+    offsets = np.zeros(found + 1, np.int64)
+    offsets[1:] = table[3, :found]
+    columns = table[:3, :found].astype(np.int32)
+    return columns[0], points[:n].copy(), offsets, columns[1], columns[2]
+
+
+@njit(cache=True, nogil=True)
+def _noted(table, found, own, start, end, n):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
+    """The table with one more fragment."""
+    if found == table.shape[1]:
+        larger = np.empty((4, 2 * found), np.int64)
+        larger[:, :found] = table
+        table = larger
+    table[0, found], table[1, found], table[2, found], table[3, found] = own, start, end, n
+    return table
+
+
+@njit(cache=True, nogil=True)
+def _entries(flat, stride, height, first, last):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
+    """Corners at the seams by which rings come in: corner, direction of arrival, start, region."""
+    behind_left, behind_right = _offsets(_BEHIND_LEFT, stride), _offsets(_BEHIND_RIGHT, stride)
+    entries, count = np.empty((4, 6 * stride), np.int64), 0
+    for lower in range(2):
+        if (lower and last) or (first and not lower):
+            continue
+        base = (height + 1 if lower else 1) * stride
+        for k in range(base + 1, base + stride):
+            for d in range(4):
+                if (d == _SOUTH) == (lower == 1):
+                    continue  # that edge is this strip's own
+                own = flat[k + behind_left[d]]
+                out = (d + _turn(flat, k, stride, d)) & 3
+                is_border = own != 0 and own != flat[k + behind_right[d]]
+                if is_border and (out == _NORTH or not lower):
+                    entries[0, count], entries[1, count] = k, d
+                    entries[2, count] = 8 * (k - base - 1) + 2 * out + lower
+                    entries[3, count] = own
+                    count += 1
+    return entries[:, :count]
 
 
 @njit(cache=True, nogil=True)
@@ -271,46 +284,36 @@ def _follow(walk, points, n, k, d):  # type: ignore[no-untyped-def]  # noqa: ANN
     Gives the array of vertices, which may have grown, their number, and the edge by which it leaves.
     """
     flat, seen, ahead_right, stride, height, top, first, last = walk
-    begun = False
-    row = k // stride
-    col = k - row * stride
-    row -= 1
-    col -= 1
-    first_k, first_d = k, d
-    while True:
+    row, col = k // stride - 1, k % stride - 1
+    first_k, first_d, begun = k, d, False
+    while not (begun and k == first_k and d == first_d):
         if d == _WEST:
             seen[k] = True
         turn = _turn(flat, k, stride, d)
         out = (d + turn) & 3
-        if begun:
-            if k == first_k and d == first_d:
-                return points, n, _CLOSED
-            if row == 0 and out == _NORTH and not first:
-                return points, n, 8 * col + 2 * out
-            if row == height and out != _NORTH and not last:
-                return points, n, 8 * col + 2 * out + 1
+        if begun and _leaves(row, out, height, first, last):
+            return points, n, 8 * col + 2 * out + (row == height)
         begun = True
         nw, ne, sw, se = flat[k - stride - 1], flat[k - stride], flat[k - 1], flat[k]
         edges = (nw != ne) + (ne != se) + (se != sw) + (sw != nw)
         if turn != 0 or edges > 2:
             if n == len(points):
                 points = _grown(points)
-            ahead = flat[k + ahead_right[out]]
-            points[n] = ((top + row) << 32) | (col << 2) | ((ahead == 0) << 1) | (edges > 2)
+            outer = flat[k + ahead_right[out]] == 0
+            points[n] = ((top + row) << 32) | (col << 2) | (outer << 1) | (edges > 2)
             n += 1
         d = out
-        if d == _EAST:
-            k += 1
-            col += 1
-        elif d == _NORTH:
-            k -= stride
-            row -= 1
-        elif d == _WEST:
-            k -= 1
-            col -= 1
-        else:
-            k += stride
-            row += 1
+        step_row, step_col = (d == _SOUTH) - (d == _NORTH), (d == _EAST) - (d == _WEST)
+        row, col, k = row + step_row, col + step_col, k + step_row * stride + step_col
+    return points, n, _CLOSED
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _leaves(row, out, height, first, last):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
+    """Whether the edge that goes on from a corner belongs to another strip."""
+    if row == 0:
+        return out == _NORTH and not first
+    return row == height and out != _NORTH and not last
 
 
 @njit(cache=True, nogil=True)

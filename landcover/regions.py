@@ -47,12 +47,14 @@ class RegionFinder:
         self._rows = 0
         self._seam = np.zeros(width, np.int32), np.zeros(width, np.uint16)
 
-    def add(self, strip: Strip) -> Labels:
+    def add(self, strip: Strip) -> int:
         """Take the next strip; gives what it adds to the numbers of its pieces to make them unique."""
         base, count = self._bases[-1], len(strip.codes)
         if base + count > len(self._parent):
             size = max(base + count, 2 * len(self._parent))
-            self._parent = np.concatenate([self._parent, np.zeros(size - len(self._parent), np.int32)])
+            self._parent = np.concatenate(
+                [self._parent, np.zeros(size - len(self._parent), np.int32)]
+            )
         self._parent[base : base + count] = np.arange(base, base + count)
         top = strip.labels[0]
         _join_seam(self._parent, *self._seam, top, strip.codes, np.int32(base - 1))
@@ -183,7 +185,7 @@ def _join_seam(parent, above, above_codes, top, codes, base):  # type: ignore[no
 
 
 @njit(cache=True, nogil=True)
-def numbered(parent):  # type: ignore[no-untyped-def]  # noqa: ANN001 -- compiled
+def numbered(parent):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 -- compiled
     """Number the roots from 1 in their order: number of every label, and the label of each root."""
     numbers = np.zeros(len(parent), np.int32)
     roots = np.empty(len(parent), np.int32)

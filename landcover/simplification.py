@@ -48,7 +48,13 @@ def simplify(
     each won (units; the sums over all polygons of a coverage are 0), and the worst displacement, metres.
     """
     vertices, rings, won, worst = _simplify(
-        polygons.vertices, polygons.rings, corners.bits, steps.longest, steps.lattice, tolerance, quantum
+        polygons.vertices,
+        polygons.rings,
+        corners.bits,
+        steps.longest,
+        steps.lattice,
+        tolerance,
+        quantum,
     )
     if len(polygons):
         won = np.add.reduceat(won, polygons.polygons[:-1])
@@ -217,6 +223,15 @@ def _is_free(chain, i, j, bits, steps, tolerance):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True)
+def _is_vertex(chain, i, j, code):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
+    """Whether a corner is a vertex i to j of a chain."""
+    found = False
+    for m in range(i, j + 1):
+        found |= chain[m] >> 2 == code
+    return found
+
+
+@njit(cache=True, nogil=True)
 def _lies_within(chain, i, j, row, col):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
     """Whether a corner that is none of the chain lies on its closing line or is wound round by both."""
     code = (row << 30) | col
@@ -231,11 +246,7 @@ def _lies_within(chain, i, j, row, col):  # type: ignore[no-untyped-def]  # noqa
             k == i and cross == 0
             and min(r0, r1) <= row <= max(r0, r1) and min(c0, c1) <= col <= max(c0, c1)
         ):  # fmt: skip
-            # On the closing line; still it may be a vertex of the chain itself.
-            for m in range(i + 1, j + 1):
-                if chain[m] >> 2 == code:
-                    return False
-            return True
+            return not _is_vertex(chain, i + 1, j, code)  # on the closing line
         if r0 <= row < r1 and cross < 0:
             turns += 1
         elif r1 <= row < r0 and cross > 0:
@@ -248,7 +259,9 @@ def _lies_within(chain, i, j, row, col):  # type: ignore[no-untyped-def]  # noqa
 def _pixel_area(vertex, lattice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
     """Square metres of a pixel at a vertex."""
     rows, cols, metric = lattice
-    along, product, down = interpolated(rows, cols, metric, vertex >> 32, (vertex & 0xFFFFFFFF) >> 2)
+    along, product, down = interpolated(
+        rows, cols, metric, vertex >> 32, (vertex & 0xFFFFFFFF) >> 2
+    )
     return np.sqrt(max(along * down - product * product, 0.0))
 
 

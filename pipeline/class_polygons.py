@@ -138,7 +138,11 @@ class ClassPolygons:
         )
         least = int(np.ceil(minimum * _HECTARE / self.areas.quantum))
         result = merge_small(
-            regions, region_borders(borders, regions), sums.units, least, sums.confidence / sums.pixels
+            regions,
+            region_borders(borders, regions),
+            sums.units,
+            least,
+            sums.confidence / sums.pixels,
         )
         self.moved, self.merged = result.moved, result.merged
         return result.regions
@@ -147,7 +151,9 @@ class ClassPolygons:
         """Fragments, regions of the last row, and tally of each strip."""
         height = int(self._grid.shape[0])
 
-        def trace(strip: tuple[slice, Labels, RegionTally]) -> tuple[Fragments, Labels, RegionTally]:
+        def trace(
+            strip: tuple[slice, Labels, RegionTally],
+        ) -> tuple[Fragments, Labels, RegionTally]:
             rows, framed, tally = strip
             last = rows.stop == height
             fragments = trace_strip(framed, rows.start, last=last)

@@ -122,7 +122,8 @@ Smooth = Annotated[
 MinArea = Annotated[
     float,
     typer.Option(
-        min=0, help="Hectares below which a polygon is merged into the neighbour with the longest border."
+        min=0,
+        help="Hectares below which a polygon is merged into the neighbour with the longest border.",
     ),
 ]
 Simplify = Annotated[

@@ -34,7 +34,10 @@ EXACT = "torch-fp32"
 """The runtime whose map is the same on every run, worker and cut."""
 
 _REPORT_SECONDS = 5.0
-_SAMPLE_ROWS, _SAMPLE_COLS = 2, 4  # tiles on which runtimes are compared
+_SAMPLE_ROWS, _SAMPLE_COLS = 2, 6
+"""Tiles on which runtimes are compared, at most."""
+_SAMPLE_SHARE = 0.03
+"""Share of all tiles, so that comparing costs little where there are few."""
 
 
 @dataclass(frozen=True)
@@ -259,12 +262,14 @@ def sample_windows(image: Image, checkpoint: Checkpoint, tiles: TileGrid) -> NDA
     """Some windows of an image as a network gets them, (n, rows, cols, bands), none without data."""
     gain, bias = scaling(checkpoint, image.reflectance)
     count = len(tiles.row_starts)
+    wanted = min(max(2, round(_SAMPLE_SHARE * len(tiles) / _SAMPLE_ROWS)), _SAMPLE_COLS)
+    step = max(1, len(tiles.col_starts) // wanted)
     found = []
     for i in sorted({count * k // (_SAMPLE_ROWS + 1) for k in range(1, _SAMPLE_ROWS + 1)}):
         with StripReader(image, tiles, range(i, i + 1), 0) as reader:
             reader.wait(i)
             slots = reader.strip.slots(tiles.source_rows(i))
-            for x in tiles.col_starts[:: max(1, len(tiles.col_starts) // _SAMPLE_COLS)]:
+            for x in tiles.col_starts[step // 2 :: step]:
                 cols = slice(x, x + tiles.tile)
                 window = np.empty((tiles.tile, tiles.tile, gain.size), np.float32)
                 pixels, valid = reader.strip.pixels[:, :, cols], reader.strip.valid[:, cols]
@@ -304,8 +309,7 @@ def _predictor(
     """opened: the runtime of the first checkpoint, where there is one already."""
     sized = [_at_tile(checkpoint, work.tiles.tile) for checkpoint in checkpoints]
     runtimes = [opened] if opened else []
-    for checkpoint in sized[len(runtimes) :]:
-        runtimes.append(open_runtime(checkpoint, work.runtime, work.device))
+    runtimes += [open_runtime(each, work.runtime, work.device) for each in sized[len(runtimes) :]]
     return Predictor(sized, runtimes, d4=work.d4, reflectance=work.image.reflectance)
 
 
@@ -404,7 +408,6 @@ _kept: dict[str, Predictor] = {}
 
 
 def _kept_predictor(work: BandWork) -> Predictor:
-    checkpoints = [load_checkpoint(path) for path in work.models] if not _kept else []
     key = fingerprint(
         [str(path) for path in work.models], work.shards.path.name, work.runtime, work.device, work.d4,
         work.tiles.tile, work.image.scale, work.image.offset, [_stamp(path) for path in work.models],
@@ -413,7 +416,7 @@ def _kept_predictor(work: BandWork) -> Predictor:
         for old in _kept.values():
             old.__exit__(None, None, None)
         _kept.clear()
-        checkpoints = checkpoints or [load_checkpoint(path) for path in work.models]
+        checkpoints = [load_checkpoint(path) for path in work.models]
         _kept[key] = _predictor(work, checkpoints).__enter__()
     return _kept[key]
 
@@ -467,4 +470,4 @@ class _Progress:
             self._reported = now
             done = 1 - (whole - self.megapixels) / (self.shape[0] * self.shape[1] / 1e6)
             left = (whole - self.megapixels) / max(self.rate, 1e-9)
-            self.report(f"segment: {done:.0%}, {self.rate:.3g} Mpx/s, {left:.0f} s left")
+            self.report(f"segment: {done:.0%}, {self.rate:.2f} Mpx/s, {left:.0f} s left")

@@ -127,7 +127,7 @@ def _strips(raster: ClassRaster, confidence: DatasetReader | None, step: int) ->
         return
     both = zip(strips(raster.dataset, step), strips(confidence, step), strict=True)
     for (rows, codes), (_, percent) in both:
-        yield Pixels(rows, codes, percent)
+        yield Pixels(rows, codes, percent.astype(np.uint8, copy=False))
 
 
 @dataclass

@@ -1,5 +1,7 @@
 """Lengths on the ellipsoid, in any CRS."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from affine import Affine
@@ -32,9 +34,7 @@ def test_perimeters_are_those_of_geodesics(grid: GeoBox):
         for ring in (polygon.exterior, *polygon.interiors):
             points = np.array(ring.coords)
             t = np.linspace(0, 1, 21)[:-1, None]
-            fine = np.concatenate(
-                [a + t * (b - a) for a, b in zip(points[:-1], points[1:], strict=True)] + [points[-1:]]
-            )
+            fine = np.concatenate([a + t * (b - a) for a, b in pairwise(points)] + [points[-1:]])
             true += geod.line_length(*to_degrees.transform(*fine.T))
         assert length == pytest.approx(true, rel=1e-4)
 

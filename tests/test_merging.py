@@ -47,7 +47,9 @@ def merged(
     result = merge_small(regions, region_borders(parts, regions), areas, minimum, confidence)
     codes = np.append(0, result.regions.codes)
     return (
-        np.concatenate([codes[result.regions.of_pieces(i)[s.labels]] for i, s in enumerate(strips)]),
+        np.concatenate(
+            [codes[result.regions.of_pieces(i)[s.labels]] for i, s in enumerate(strips)]
+        ),
         result,
     )
 

@@ -39,9 +39,7 @@ def traced(classes: NDArray[np.integer], rows: int | None = None) -> Traced:
     for strip in strips:
         finder.add(strip)
     regions = finder.regions()
-    labels = np.concatenate(
-        [regions.of_pieces(i)[strip.labels] for i, strip in enumerate(strips)]
-    )
+    labels = np.concatenate([regions.of_pieces(i)[strip.labels] for i, strip in enumerate(strips)])
     framed = np.pad(labels, 1)
     assembler, fragments, batches = PolygonAssembler(width, len(regions)), [], []
     for top, strip in zip(tops, strips, strict=True):
