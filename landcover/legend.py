@@ -20,16 +20,16 @@ class LandClass:
     """One class of a legend."""
 
     code: int
-    """Value in the class raster, 1 to 255."""
+    """Value in the class raster, 1 to 65535; those of a model's legend go up to 255."""
     name: str
     """What a reader of the map calls it."""
     color: str
     """Display colour, `#rrggbb`."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.code <= 255:
+        if not 1 <= self.code <= 65535:
             raise LegendError(
-                f"Class '{self.name}' has code {self.code}; codes run from 1 to 255 (0 is nodata)."
+                f"Class '{self.name}' has code {self.code}; codes run from 1 to 65535 (0 is nodata)."
             )
         if not self.name.strip():
             raise LegendError(f"Class {self.code} has an empty name; give it one.")

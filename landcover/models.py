@@ -64,6 +64,11 @@ class ModelSpec:
                 f"The model names {channels} bands but {len(self.mean)} means and "
                 f"{len(self.std)} standard deviations; it needs one of each for every band."
             )
+        if max(self.legend.codes) > 255:
+            raise CheckpointError(
+                f"The model's legend has the code {max(self.legend.codes)}; a map has one byte a pixel, "
+                "so codes go up to 255."
+            )
         if min(self.std) <= 0 or self.scale <= 0:
             raise CheckpointError("The model's scale and standard deviations must be above 0.")
         if self.tile < 32 or self.tile % 32:

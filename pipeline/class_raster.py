@@ -1,4 +1,4 @@
-"""A class raster of ours, read: its grid, its legend, and its codes in strips."""
+"""A class raster, read: its grid, its legend, and its codes in strips."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,10 +13,12 @@ from rasterio.io import DatasetReader
 
 from landcover.errors import LegendError, RasterError, SettingsError
 from landcover.legend import Legend
-from pipeline.cog import open_raster, raster_grid, read_legend, unreadable
+from pipeline.cog import open_raster, raster_grid, unreadable
+from pipeline.value_legend import ValueLegend, value_legend
 
 _STRIP = 512
 """Rows of a strip: one row of blocks of our COGs."""
+_TYPES = ("uint8", "uint16", "int8", "int16")
 
 
 @dataclass(frozen=True)
@@ -27,36 +29,42 @@ class ClassRaster:
     """The open file."""
     grid: GeoBox
     """Where its pixels are."""
-    legend: Legend
-    """What its codes mean."""
+    values: ValueLegend
+    """What its stored values mean."""
 
-    def strips(self) -> Iterator[tuple[slice, NDArray[np.integer]]]:
-        """Rows and class codes (rows, cols) from top to bottom; RasterError where a read fails."""
-        return strips(self.dataset)
+    @property
+    def legend(self) -> Legend:
+        """Its classes."""
+        return self.values.legend
+
+    def strips(self, step: int = _STRIP) -> Iterator[tuple[slice, NDArray[np.integer]]]:
+        """Rows and class codes (rows, cols) from top to bottom, 0 is nodata.
+
+        Raises RasterError where a read fails, LegendError for a value without a class.
+        """
+        for rows, values in strips(self.dataset, step):
+            yield rows, self.values.of(values)
 
 
 @contextlib.contextmanager
-def open_classes(path: Path, output: Path) -> Iterator[ClassRaster]:
-    """Open a class raster that carries its legend, to make `output` from it.
+def open_classes(path: Path, output: Path, legend: str | None = None) -> Iterator[ClassRaster]:
+    """Open a class raster, to make `output` from it.
 
-    Raises SettingsError where the two are one file, RasterError where the file is missing, damaged, without CRS or not of whole numbers,
-    LegendError where it has no legend or, in the body, a code that the legend lacks.
+    legend: as `value_legend` takes it; None for the file's own. Raises SettingsError where the two are
+    one file, RasterError where the file is missing, damaged, without CRS or not of whole numbers,
+    LegendError where it has no legend or, in the body, a value that the legend lacks.
     """
     if path.resolve() == output.resolve():
         raise SettingsError(
             f"{path} would be overwritten: input and output are one file; name two."
         )
     with open_raster(path) as dataset:
-        if tuple(dataset.dtypes) not in {("uint8",), ("uint16",)}:
+        if dataset.count != 1 or dataset.dtypes[0] not in _TYPES:
             raise RasterError(
                 f"{path} has {dataset.count} band(s) of {', '.join(set(dataset.dtypes)) or 'no type'}; a class "
-                "raster has one of uint8 or uint16: give the classes.tif of a run."
+                f"raster has one of {', '.join(_TYPES)}: give the classes.tif of a run."
             )
-        if dataset.nodata not in (None, 0):
-            raise RasterError(
-                f"{path} marks nodata by {dataset.nodata:g}; here 0 is nodata: recode it."
-            )
-        raster = ClassRaster(dataset, raster_grid(dataset), read_legend(dataset))
+        raster = ClassRaster(dataset, raster_grid(dataset), value_legend(dataset, legend))
         try:
             yield raster
         except LegendError as error:  # a code that the legend lacks: say in which file

@@ -119,6 +119,12 @@ Smooth = Annotated[
         help="Smooth the class map: majority:R, opening:R, closing:R or guided:R with a radius in pixels; may be given several times."
     ),
 ]
+LegendName = Annotated[
+    str | None,
+    typer.Option(
+        help="What the values mean: worldcover, dynamicworld, corine, or a CSV file with the columns value, name, color (default: what the file says)."
+    ),
+]
 MinArea = Annotated[
     float,
     typer.Option(
@@ -499,8 +505,9 @@ def segment(
 
 @app.command()
 def vectorize(
-    classes: Annotated[Path, typer.Argument(help="Class raster from `landcover segment`.")],
+    classes: Annotated[Path, typer.Argument(help="Class raster, ours or any of 8 or 16 bits.")],
     confidence: Annotated[Path | None, typer.Option(help="Confidence raster, percent.")] = None,
+    legend: LegendName = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="GeoPackage, styled for QGIS.")
     ] = Path("landcover.gpkg"),
@@ -511,8 +518,9 @@ def vectorize(
     from pipeline.vectorize import vectorize
 
     details = vectorize(
-        classes=classes, confidence=confidence, output=output, min_area=min_area, simplify=simplify
-    )
+        classes=classes, confidence=confidence, output=output, legend=legend, min_area=min_area,
+        simplify=simplify,
+    )  # fmt: skip
     typer.echo(f"{details['polygons']:,} polygons, {details['area_ha']:,.2f} ha: {output}")
     if details["merged"]:
         typer.echo(
@@ -525,7 +533,8 @@ def vectorize(
 
 @app.command()
 def summarize(
-    classes: Annotated[Path, typer.Argument(help="Class raster from `landcover segment`.")],
+    classes: Annotated[Path, typer.Argument(help="Class raster.")],
+    legend: LegendName = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Table of hectares and shares.")
     ] = Path("areas.csv"),
@@ -535,7 +544,7 @@ def summarize(
 
     from pipeline.summarize import area_table, summarize
 
-    Console().print(area_table(summarize(classes=classes, output=output)))
+    Console().print(area_table(summarize(classes=classes, output=output, legend=legend)))
 
 
 @app.command()

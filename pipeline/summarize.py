@@ -18,15 +18,16 @@ COLUMNS = tuple(field.name for field in fields(ClassArea))
 """Columns of `areas.csv`."""
 
 
-def summarize(*, classes: Path, output: Path) -> dict[str, Any]:
+def summarize(*, classes: Path, output: Path, legend: str | None = None) -> dict[str, Any]:
     """Sum the area of each class of a class raster on the ellipsoid, into a CSV table.
 
-    Reads in strips. Returns `rows` (one mapping per class, in legend order: class_code, class_name,
+    legend: what the values mean, as `pipeline.value_legend.value_legend` takes it; None for the file's
+    own. Reads in strips. Returns `rows` (one mapping per class, in legend order: class_code, class_name,
     area_ha, share_percent of the classified area, pixels), `area_ha` (all classes) and `nodata` (a
     mapping like a row; its share is of the whole raster).
     Raises RasterError or LegendError where the raster cannot be used.
     """
-    with open_classes(classes, output) as raster:
+    with open_classes(classes, output, legend) as raster:
         areas = PixelAreas(raster.grid)
         table, nodata = class_areas(raster.strips(), areas, raster.legend)
     rows = [asdict(line) for line in table]

@@ -52,13 +52,15 @@ def vectorize(
     classes: Path,
     confidence: Path | None,
     output: Path,
+    legend: str | None = None,
     min_area: float = 0.0,
     simplify: float = 0.0,
     strip_rows: int | None = None,
 ) -> dict[str, Any]:
     """Turn a class raster into polygons with class, hectares and confidence.
 
-    classes: class codes with their legend, 0 is nodata. confidence: percent on the same grid, or
+    classes: any class raster of 8 or 16 bits. legend: what its values mean, as
+    `pipeline.value_legend.value_legend` takes it; None for the file's own. confidence: percent on the same grid, or
     None, which leaves its columns empty. output: GeoPackage with the layers `landcover` (polygons),
     `areas` (one row per class) and, with min_area, `merged` (hectares moved between classes), styled
     for QGIS. min_area: hectares on the ellipsoid below which a polygon is merged into the neighbour with
@@ -72,7 +74,10 @@ def vectorize(
         raise SettingsError(
             f"The minimum area is {min_area:g} ha and the tolerance {simplify:g} m; give 0 or more."
         )
-    with open_classes(classes, output) as raster, _confidence(confidence, raster) as dataset:
+    with (
+        open_classes(classes, output, legend) as raster,
+        _confidence(confidence, raster) as dataset,
+    ):
         shapes = ClassPolygons(
             functools.partial(_strips, raster, dataset, strip_rows or _strip_rows(raster)),
             raster.grid, minimum=min_area, tolerance=simplify,
@@ -122,10 +127,10 @@ def _confidence(path: Path | None, raster: ClassRaster) -> Iterator[DatasetReade
 
 def _strips(raster: ClassRaster, confidence: DatasetReader | None, step: int) -> Iterator[Pixels]:
     if confidence is None:
-        for rows, codes in strips(raster.dataset, step):
+        for rows, codes in raster.strips(step):
             yield Pixels(rows, codes, None)
         return
-    both = zip(strips(raster.dataset, step), strips(confidence, step), strict=True)
+    both = zip(raster.strips(step), strips(confidence, step), strict=True)
     for (rows, codes), (_, percent) in both:
         yield Pixels(rows, codes, percent.astype(np.uint8, copy=False))
 
