@@ -118,7 +118,7 @@ class PolygonAssembler:
     def __init__(self, width: int, regions: int) -> None:
         self._is_open = np.zeros(regions + 1, np.bool_)
         self._regions = np.zeros(0, np.int32)
-        self._vertices = np.zeros(0, np.int64)
+        self._vertices, self._used = np.zeros(1024, np.int64), 0
         self._offsets = np.zeros(0, np.int64)
         self._lengths = np.zeros(0, np.int64)
         self._next = np.zeros(0, np.int32)
@@ -142,12 +142,22 @@ class PolygonAssembler:
     def _append(self, new: Fragments) -> None:
         base = len(self._regions)
         self._regions = np.concatenate([self._regions, new.regions])
-        self._offsets = np.concatenate([self._offsets, new.offsets[:-1] + len(self._vertices)])
+        self._offsets = np.concatenate([self._offsets, new.offsets[:-1] + self._used])
         self._lengths = np.concatenate([self._lengths, np.diff(new.offsets)])
-        self._vertices = np.concatenate([self._vertices, new.vertices])
+        self._hold(new.vertices)
         unknown = np.full(len(new.regions), _PENDING, np.int32)
         self._next = np.concatenate([self._next, unknown])
         _link(self._next, base, new.starts, new.ends, self._ends, self._starts)
+
+    def _hold(self, vertices: Ints) -> None:
+        """Keep vertices, in an array that grows by doubling: open polygons may have very many."""
+        needed = self._used + len(vertices)
+        if needed > len(self._vertices):
+            larger = np.empty(max(needed, 2 * len(self._vertices)), np.int64)
+            larger[: self._used] = self._vertices[: self._used]
+            self._vertices = larger
+        self._vertices[self._used : needed] = vertices
+        self._used = needed
 
     def _joined(self, done: Ints) -> Polygons:
         """Polygons of fragments that hold all rings of their regions."""
@@ -170,8 +180,10 @@ class PolygonAssembler:
             setattr(self, name, getattr(self, name)[kept])
         self._next = places[self._next[kept]]
         self._ends, self._starts = places[self._ends], places[self._starts]
-        if 2 * self._lengths.sum() <= len(self._vertices):
+        live = int(self._lengths.sum())
+        if 2 * live <= self._used:
             self._vertices, self._offsets = _compacted(self._vertices, self._offsets, self._lengths)
+            self._used = live
 
 
 # Compiled. Arrays only; the frame keeps every neighbour within bounds.
@@ -389,7 +401,7 @@ def _chained(heads, counts, places, vertices, offsets, lengths, following):  # t
 @njit(cache=True, nogil=True)
 def _compacted(vertices, offsets, lengths):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
     """The vertices of some fragments without what lies between, and where each begins."""
-    out, starts, n = np.empty(lengths.sum(), np.int64), np.empty_like(offsets), 0
+    out, starts, n = np.empty(max(2 * lengths.sum(), 1024), np.int64), np.empty_like(offsets), 0
     for i in range(len(offsets)):
         starts[i] = n
         for k in range(offsets[i], offsets[i] + lengths[i]):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import rasterio
 from rasterio.io import DatasetReader
 
 from landcover.area import ClassArea, Tally, check_codes, class_table
@@ -20,8 +21,8 @@ from pipeline.cog import open_raster, raster_grid
 from pipeline.geopackage import Layer, Style, write_geopackage
 from pipeline.qgis_style import polygon_qml, polygon_sld
 
-_STRIP_PIXELS = 4 * 2**20
-"""Pixels of a strip, at most, unless a row has more."""
+_STRIP_PIXELS = 2**20
+"""Pixels of a strip, at most, unless a row has more; half a dozen are in memory, 60 bytes a pixel."""
 _ALIASES = {
     "id": "Polygon",
     "class_code": "Class code",
@@ -77,6 +78,7 @@ def vectorize(
     with (
         open_classes(classes, output, legend) as raster,
         _confidence(confidence, raster) as dataset,
+        rasterio.Env(GDAL_CACHEMAX=_cache_bytes(raster)),
     ):
         shapes = ClassPolygons(
             functools.partial(_strips, raster, dataset, strip_rows or _strip_rows(raster)),
@@ -105,10 +107,14 @@ def vectorize(
 
 
 def _strip_rows(raster: ClassRaster) -> int:
-    """Rows of a strip: whole rows of the file's tiles where these are not too many pixels."""
-    tile, width = raster.dataset.block_shapes[0][0], int(raster.grid.shape[1])
-    rows = max(1, _STRIP_PIXELS // width)
-    return rows // tile * tile or rows
+    """Rows of a strip: a power of two, so that tiles are cut evenly."""
+    return 1 << max(0, (_STRIP_PIXELS // int(raster.grid.shape[1])).bit_length() - 1)
+
+
+def _cache_bytes(raster: ClassRaster) -> int:
+    """What GDAL needs to decode each tile of two rasters once, though it is read in parts."""
+    rows, size = raster.dataset.block_shapes[0][0], np.dtype(raster.dataset.dtypes[0]).itemsize
+    return max(2**25, 4 * rows * int(raster.grid.shape[1]) * size)
 
 
 @contextlib.contextmanager

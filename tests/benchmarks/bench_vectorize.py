@@ -41,7 +41,7 @@ CLASSES = 5
 LEGEND = Legend(tuple(LandClass(i, f"class {i}", "#808080") for i in range(1, CLASSES + 1)))
 TILE = 4096
 """Side of the noise that is repeated, mirrored, over larger rasters."""
-ROUGHNESS = 4.4
+ROUGHNESS = 3.6
 SAMPLE = 5_000
 """Polygons whose area is also computed by pyproj."""
 LEAST = {
@@ -232,7 +232,8 @@ def measure(
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """All rows and figures."""
     size = options.size
-    alone(make_rasters, folder, size)
+    for side in (256, size):
+        alone(make_rasters, folder, side)
     merging = {"min_area": 0.5, "simplify": 10.0}
     works: dict[str, Callable[[], dict[str, Any]]] = {
         "ours": lambda: alone(ours, folder, size, {}),
