@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -108,7 +109,8 @@ def vectorize(
 
 def _strip_rows(raster: ClassRaster) -> int:
     """Rows of a strip: a power of two, so that tiles are cut evenly."""
-    return 1 << max(0, (_STRIP_PIXELS // int(raster.grid.shape[1])).bit_length() - 1)
+    width = int(raster.grid.shape[1])
+    return int(2 ** math.floor(math.log2(max(1, _STRIP_PIXELS // width))))
 
 
 def _cache_bytes(raster: ClassRaster) -> int:
