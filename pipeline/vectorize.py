@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -110,13 +109,13 @@ def vectorize(
 def _strip_rows(raster: ClassRaster) -> int:
     """Rows of a strip: a power of two, so that tiles are cut evenly."""
     width = int(raster.grid.shape[1])
-    return int(2 ** math.floor(math.log2(max(1, _STRIP_PIXELS // width))))
+    return 1 << (max(1, _STRIP_PIXELS // width).bit_length() - 1)
 
 
 def _cache_bytes(raster: ClassRaster) -> int:
     """What GDAL needs to decode each tile of two rasters once, though it is read in parts."""
     rows, size = raster.dataset.block_shapes[0][0], np.dtype(raster.dataset.dtypes[0]).itemsize
-    return max(2**25, 4 * rows * int(raster.grid.shape[1]) * size)
+    return max(2**25, int(4 * rows * raster.grid.shape[1] * size))
 
 
 @contextlib.contextmanager
