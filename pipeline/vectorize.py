@@ -71,9 +71,10 @@ def vectorize(
     displacement.
     Raises RasterError, LegendError or SettingsError where an input cannot be used.
     """
-    if min(min_area, simplify) < 0 or (strip_rows is not None and strip_rows < 1):
+    if not (min_area >= 0 and simplify >= 0) or (strip_rows is not None and strip_rows < 1):
         raise SettingsError(
-            f"The minimum area is {min_area:g} ha and the tolerance {simplify:g} m; give 0 or more."
+            f"The minimum area is {min_area:g} ha, the tolerance {simplify:g} m, the rows of a strip "
+            f"{strip_rows}; give 0 or more, and 1 or more rows."
         )
     with (
         open_classes(classes, output, legend) as raster,

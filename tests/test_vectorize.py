@@ -18,6 +18,8 @@ import shapely
 from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
+from pyproj import Geod
+from scipy.ndimage import gaussian_filter
 
 from landcover.area import pixel_areas
 from landcover.errors import LegendError, RasterError, SettingsError
@@ -325,3 +327,84 @@ def test_a_geopackage_being_edited_is_not_replaced(tmp_path: Path):
             vectorize(classes=classes, confidence=None, output=tmp_path / "out.gpkg")
         assert session.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     vectorize(classes=classes, confidence=None, output=tmp_path / "out.gpkg")
+
+
+def patches(shape: tuple[int, int]) -> np.ndarray:
+    """Classes 0, 1, 2 and 9 in smooth patches with rough edges."""
+    noise = gaussian_filter(np.random.default_rng(8).normal(size=shape), 1.5)
+    return np.choose(np.digitize(noise, [-0.25, 0, 0.1]), [1, 2, 9, 0])
+
+
+def generalized(folder: Path, name: str, **options: Any) -> tuple[gpd.GeoDataFrame, dict[str, Any]]:
+    """Polygons by id, of the patches in UTM, and what vectorize says of them."""
+    grid = UTM.pad(20)
+    path = folder / "patches.tif"
+    if not path.exists():
+        write_classes(path, patches(grid.shape), grid)
+    details = vectorize(classes=path, confidence=None, output=folder / f"{name}.gpkg", **options)
+    layer = gpd.read_file(folder / f"{name}.gpkg", layer="landcover")
+    return layer.sort_values("id", ignore_index=True), details
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"min_area": 0.1}, {"simplify": 15.0}, {"min_area": 0.1, "simplify": 25.0}]
+)
+def test_rows_read_at_a_time_change_nothing(options: dict[str, float], tmp_path: Path):
+    """The same polygons, ids and numbers whether the raster is read row by row or at once."""
+    whole, told = generalized(tmp_path, "whole", strip_rows=1000, **options)
+    for rows in (1, 7, 64):
+        cut, details = generalized(tmp_path, f"cut-{rows}", strip_rows=rows, **options)
+        assert details == told
+        assert cut.drop(columns="geometry").equals(whole.drop(columns="geometry"))
+        assert cut.geometry.to_wkb().tolist() == whole.geometry.to_wkb().tolist()
+
+
+def test_small_polygons_go_into_their_neighbours(tmp_path: Path):
+    """None below the minimum but islands; the hectares stay, and the ledger says what moved."""
+    before, _ = generalized(tmp_path, "before")
+    after, told = generalized(tmp_path, "after", min_area=0.1)
+    assert shapely.coverage_is_valid(after.geometry.to_numpy())
+    small = after[after.area_ha < 0.1]
+    others = shapely.STRtree(after.geometry.to_numpy())
+    for shape in small.geometry:
+        touching = others.query(shape, predicate="intersects")
+        shared = shapely.intersection(shape, after.geometry.to_numpy()[touching])
+        assert (shapely.length(shared) > 0).sum() == 1  # with itself alone
+    assert after.area_ha.sum() == pytest.approx(before.area_ha.sum(), rel=1e-12)
+    assert len(before) - len(after) <= told["merged"]
+    ledger = gpd.read_file(tmp_path / "after.gpkg", layer="merged")
+    moved = (
+        ledger.groupby("to_code")
+        .area_ha.sum()
+        .sub(ledger.groupby("from_code").area_ha.sum(), fill_value=0)
+    )
+    areas = [frame.groupby("class_code").area_ha.sum() for frame in (before, after)]
+    assert moved.to_dict() == pytest.approx((areas[1] - areas[0]).to_dict(), abs=1e-9)
+    assert told["moved_ha"] == pytest.approx(ledger.area_ha.sum())
+
+
+def test_simplified_polygons_say_their_own_area(tmp_path: Path):
+    """A coverage of the same outline; each polygon's hectares are those of its new shape."""
+    before, _ = generalized(tmp_path, "before")
+    after, told = generalized(tmp_path, "after", simplify=25.0)
+    shapes = after.geometry.to_numpy()
+    assert shapely.is_valid(shapes).all()
+    assert shapely.coverage_is_valid(shapes)
+    assert shapely.union_all(shapes).equals(shapely.union_all(before.geometry.to_numpy()))
+    assert shapely.get_num_coordinates(shapes).sum() < told["vertices"] * 1.01
+    assert told["vertices"] < shapely.get_num_coordinates(before.geometry.to_numpy()).sum()
+    assert 5 < told["displacement_m"] <= 25
+    assert after.area_ha.sum() == pytest.approx(before.area_ha.sum(), rel=1e-12)
+    geod = Geod(ellps="WGS84")
+    for shape, hectares in zip(after.to_crs("EPSG:4326").geometry, after.area_ha, strict=True):
+        true = abs(geod.geometry_area_perimeter(shape)[0]) / 1e4
+        assert hectares == pytest.approx(true, rel=1e-5)
+
+
+@pytest.mark.parametrize("option", [{"min_area": -1.0}, {"simplify": -0.1}, {"strip_rows": 0}])
+def test_wrong_numbers_are_refused(option: dict[str, Any], tmp_path: Path):
+    """Nothing is written where a setting makes no sense."""
+    path = write_classes(tmp_path / "c.tif", np.array([[1, 2]]), UTM[:1, :2])
+    with pytest.raises(SettingsError, match="give"):
+        vectorize(classes=path, confidence=None, output=tmp_path / "o.gpkg", **option)
+    assert not (tmp_path / "o.gpkg").exists()
