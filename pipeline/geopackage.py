@@ -19,6 +19,7 @@ _DATE = "1970-01-01T00:00:00.000Z"
 _SETTINGS = {
     "OGR_CURRENT_DATE": _DATE,
     "OGR_SQLITE_SYNCHRONOUS": "OFF",  # the file is renamed into place when it is whole
+    "OGR_GPKG_MAX_RAM_USAGE_RTREE": "400MB",  # the index of 12 million polygons takes three times that
 }
 _STYLES = """
 CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
