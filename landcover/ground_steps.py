@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from scipy.ndimage import distance_transform_edt
 
 from landcover.area import ground_positions
 from landcover.polygons import Polygons
@@ -38,8 +39,8 @@ class GroundSteps:
         squares = [
             np.einsum("xn,xn->n", a, b) for a, b in ((along, along), (along, down), (down, down))
         ]
-        self._metric = np.stack([s.reshape(shape) for s in squares], axis=-1)
-        """Squares of the steps and their product, metres^2; where a corner is not on the Earth, NaN."""
+        self._metric = _completed(np.stack([s.reshape(shape) for s in squares], axis=-1))
+        """Squares of the steps and their product, metres^2."""
 
     @property
     def lattice(self) -> tuple[Floats, Floats, Floats]:
@@ -56,7 +57,7 @@ class GroundSteps:
     @cached_property
     def longest(self) -> Floats:
         """For each corner row the longest steps of all columns: (along, down, cosine), (rows + 1, 3)."""
-        squares = np.where(np.isfinite(self._metric), self._metric, 0.0)
+        squares = self._metric
         along, down = (np.sqrt(squares[..., i].max(axis=1)) for i in (0, 2))
         norms = np.sqrt(squares[..., 0] * squares[..., 2])
         cosines = np.divide(squares[..., 1], norms, out=np.zeros_like(norms), where=norms > 0)
@@ -76,6 +77,18 @@ def _pixel_size(position, height: int, width: int) -> float:  # type: ignore[no-
 def _nodes(length: int, size: float) -> Floats:
     count = int(np.clip(np.ceil(length * size / _SPACING) + 1, 2, _MOST))
     return np.linspace(0, length, count)
+
+
+def _completed(metric: Floats) -> Floats:
+    """Values for nodes that are not on the Earth: those of the nearest that is, in the lattice.
+
+    A pixel at the rim of a world map has corners whose next node lies beyond it.
+    """
+    known = np.isfinite(metric).all(axis=2)
+    if known.all() or not known.any():
+        return np.nan_to_num(metric, posinf=0.0, neginf=0.0)
+    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return np.asarray(metric[tuple(nearest)])
 
 
 @njit(cache=True, nogil=True)

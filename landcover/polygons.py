@@ -39,8 +39,8 @@ class Polygons:
 
     Polygon i has the rings `polygons[i]` to `polygons[i + 1]`, the first its shell, the others its
     holes; ring j has the vertices `rings[j]` to `rings[j + 1]`, the last equal to the first. Shells
-    run anticlockwise as seen with row 0 on top, holes clockwise; a ring starts at its highest vertex,
-    the leftmost of these, and holes are in the order of their starts.
+    run anticlockwise as seen with row 0 on top, holes clockwise. As traced, a ring starts at its highest
+    vertex, the leftmost of these, and holes are in the order of their starts.
     """
 
     regions: Labels

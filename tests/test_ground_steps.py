@@ -56,3 +56,12 @@ def test_rotated_pixels_are_not_square_to_each_other():
     assert steps[2, 0] == pytest.approx(10, rel=1e-3)
     assert steps[2, 1] == pytest.approx(np.hypot(5, 10), rel=1e-3)
     assert steps[2, 2] == pytest.approx(5 / np.hypot(5, 10), rel=1e-3)
+
+
+def test_the_rim_of_a_world_map_has_lengths_too():
+    """In Mollweide's corners there is no Earth; pixels beside them still have finite sides."""
+    grid = GeoBox((40, 80), Affine(450_000, 0, -18_000_000, 0, -450_000, 9_000_000), "ESRI:54009")
+    steps = GroundSteps(grid)
+    assert np.isfinite(steps.longest).all()
+    (polygons,) = traced(np.ones((40, 80), np.uint8)).batches
+    assert np.isfinite(steps.perimeters(polygons)).all()
