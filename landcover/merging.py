@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from landcover.regions import Labels, Regions, Strip, numbered, root
+from landcover.regions import Labels, Regions, Strip, label_pairs, numbered, root
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -22,6 +22,15 @@ class Borders:
     """Lower number x 2^32 + higher number, each pair once."""
     lengths: Ints
     """Millimetres."""
+
+    @classmethod
+    def joined(cls, parts: Sequence["Borders"]) -> "Borders":
+        """All of them, a pair perhaps several times."""
+        none = np.zeros(0, np.int64)
+        return cls(
+            np.concatenate([none, *(part.pairs for part in parts)]),
+            np.concatenate([none, *(part.lengths for part in parts)]),
+        )
 
     def moved(self, base: int) -> "Borders":
         """The same with a number added to those of the regions."""
@@ -38,18 +47,14 @@ def strip_borders(strip: Strip, along: Ints, down: Ints) -> Borders:
 
 def seam_borders(above: Labels, below: Labels, along: int) -> Borders:
     """Borders between the pieces of two neighbouring rows, numbered uniquely, 0 is nodata."""
-    apart = (above > 0) & (below > 0) & (above != below)
-    low, high = np.minimum(above, below)[apart].astype(np.int64), np.maximum(above, below)[apart]
-    pairs, counts = np.unique((low << 32) | high, return_counts=True)
+    pairs, counts = np.unique(label_pairs(above, below), return_counts=True)
     return Borders(pairs, counts * along)
 
 
 def region_borders(parts: Sequence[Borders], regions: Regions) -> Borders:
     """Borders between regions, of borders between their pieces."""
-    if not parts:
-        return Borders(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    pairs = np.concatenate([part.pairs for part in parts])
-    lengths = np.concatenate([part.lengths for part in parts])
+    whole = Borders.joined(parts)
+    pairs, lengths = whole.pairs, whole.lengths
     one, other = regions.numbers[pairs >> 32], regions.numbers[pairs & 0xFFFFFFFF]
     low, high = np.minimum(one, other).astype(np.int64), np.maximum(one, other)
     apart = low != high
@@ -85,7 +90,8 @@ def merge_small(
     it has no neighbour at all. The order does not depend on how the raster was cut.
 
     areas: of region i + 1, whole numbers. confidence: mean of each region (any unit; 0 if unknown),
-    which stays that of the region that is joined.
+    which stays that of the region that is joined. borders: one of length 0 is a touch by a corner: it
+    takes no region in, but joins regions that have become of one class.
     """
     parent = np.arange(len(regions) + 1, dtype=np.int32)
     sizes = np.concatenate([np.zeros(1, np.int64), areas])
@@ -152,6 +158,7 @@ def _merge(parent, sizes, codes, sure, offsets, numbers, lengths, minimum):  # t
     following = np.zeros(len(parent), np.int32)  # members of a small region, one after the other
     tail = np.arange(len(parent)).astype(np.int32)
     shared = np.zeros(len(parent), np.int64)
+    is_touched = np.zeros(len(parent), np.bool_)
     touched = np.empty(len(parent), np.int32)
     begin = np.arange(len(parent)).astype(np.int32)  # the lowest member
     heap = [(sizes[i], begin[i], np.int32(i)) for i in range(1, len(parent)) if sizes[i] < minimum]
@@ -160,28 +167,33 @@ def _merge(parent, sizes, codes, sure, offsets, numbers, lengths, minimum):  # t
         size, _, region = heapq.heappop(heap)
         if parent[region] != region or sizes[region] != size:
             continue
-        count = _touch(parent, region, offsets, numbers, lengths, following, tail, shared, touched)
-        if count == 0:
-            continue
-        best = _best(touched[:count], shared, sure, codes, begin)
-        _append(parent, sizes, begin, following, tail, best, region)
+        count = _touch(
+            parent, region, offsets, numbers, lengths, following, tail, shared, is_touched, touched
+        )
+        best = np.int32(0)
+        if count > 0:
+            best = _best(touched[:count], shared, sure, codes, begin)
+        is_taken = best > 0 and shared[best] > 0
+        if is_taken:
+            _append(parent, sizes, begin, following, tail, best, region)
         for other in touched[:count]:
-            shared[other] = 0
-            if other != best and codes[other] == codes[best]:
+            shared[other], is_touched[other] = 0, False
+            if is_taken and other != best and codes[other] == codes[best]:
                 _append(parent, sizes, begin, following, tail, best, other)
-        if sizes[best] < minimum:
+        if is_taken and sizes[best] < minimum:
             heapq.heappush(heap, (sizes[best], begin[best], best))
 
 
 @njit(cache=True, nogil=True)
-def _touch(parent, region, offsets, numbers, lengths, following, tail, shared, touched):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
+def _touch(parent, region, offsets, numbers, lengths, following, tail, shared, is_touched, touched):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
     """List the neighbours of a region in `touched`, their borders in `shared`; give their number."""
     member, count = region, 0
     while True:
         for k in range(offsets[member], offsets[member + 1]):
             other = root(parent, numbers[k])
             if other != region:
-                if shared[other] == 0:
+                if not is_touched[other]:
+                    is_touched[other] = True
                     touched[count] = other
                     count += 1
                 shared[other] += lengths[k]

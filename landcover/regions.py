@@ -102,6 +102,74 @@ class Regions:
         return found
 
 
+def united(regions: Regions, pairs: Ints) -> tuple[Regions, Labels]:
+    """Regions of regions: those of a pair become one, and so on.
+
+    pairs: lower number x 2^32 + higher number. Gives the new regions, again in raster order of their first
+    pixel, and the new number of each old one (0 of 0). A new region has the class of its first.
+    """
+    parent = np.arange(len(regions) + 1, dtype=np.int32)
+    _join_pairs(parent, pairs)
+    numbers, firsts = numbered(parent)
+    new = Regions(
+        numbers[regions.numbers],
+        regions.bases,
+        regions.codes[firsts - 1],
+        regions.firsts[firsts - 1],
+    )
+    return new, numbers
+
+
+def label_pairs(one: Labels, other: Labels) -> Ints:
+    """Where two rows of labels hold different ones, 0 not counted: lower label x 2^32 + higher label."""
+    apart = (one > 0) & (other > 0) & (one != other)
+    low, high = np.minimum(one, other)[apart].astype(np.int64), np.maximum(one, other)[apart]
+    return np.asarray((low << 32) | high)
+
+
+def corner_pairs(strip: Strip, *, alike: bool) -> Ints:
+    """Pairs of pieces of a strip that touch by a corner, each once: as `label_pairs` gives them.
+
+    alike: only those of one class.
+    """
+    pairs = _corner_pairs(strip.labels, strip.codes, alike)
+    return np.unique(pairs)
+
+
+def seam_corner_pairs(above: Labels, below: Labels) -> Ints:
+    """Pairs of pieces of two neighbouring rows, numbered uniquely, that touch by a corner, each once."""
+    both = [label_pairs(above[:-1], below[1:]), label_pairs(above[1:], below[:-1])]
+    return np.unique(np.concatenate(both))
+
+
+@njit(cache=True, nogil=True)
+def _join_pairs(parent, pairs):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
+    for pair in pairs:
+        _join(parent, np.int32(pair >> 32), np.int32(pair & 0xFFFFFFFF))
+
+
+@njit(cache=True, nogil=True)
+def _corner_pairs(labels, codes, alike):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
+    """Pairs of labels across the corners within a strip; the same pair may come several times."""
+    pairs, n = np.empty(1024, np.int64), 0
+    for r in range(1, labels.shape[0]):
+        for c in range(1, labels.shape[1]):
+            for falling in range(2):
+                one = np.int64(labels[r - 1, c - 1] if falling else labels[r - 1, c])
+                other = np.int64(labels[r, c] if falling else labels[r, c - 1])
+                if one == other or one == 0 or other == 0:  # noqa: PLR1714 -- numba
+                    continue
+                if alike and codes[one - 1] != codes[other - 1]:
+                    continue
+                if n == len(pairs):
+                    larger = np.empty(2 * n, np.int64)
+                    larger[:n] = pairs
+                    pairs = larger
+                pairs[n] = (min(one, other) << 32) | max(one, other)
+                n += 1
+    return pairs[:n].copy()
+
+
 @njit(cache=True, nogil=True)
 def root(parent, label):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 -- compiled
     """The lowest of the labels that are joined to a label, in a forest of parents."""

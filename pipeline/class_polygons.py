@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,25 @@ from odc.geo.geobox import GeoBox
 
 from landcover.area import PixelAreas
 from landcover.ground_steps import GroundSteps
-from landcover.merging import merge_small, region_borders, seam_borders, strip_borders
+from landcover.merging import (
+    Borders,
+    merge_small,
+    region_borders,
+    seam_borders,
+    strip_borders,
+)
 from landcover.polygons import Fragments, PolygonAssembler, Polygons, trace_strip
-from landcover.region_tally import RegionTally
-from landcover.regions import Labels, RegionFinder, Regions, label
+from landcover.region_tally import Observed, RegionTally
+from landcover.regions import (
+    Labels,
+    RegionFinder,
+    Regions,
+    Strip,
+    corner_pairs,
+    label,
+    seam_corner_pairs,
+    united,
+)
 from landcover.simplification import CornerMap, simplify
 
 _HECTARE = 10_000.0
@@ -35,22 +50,49 @@ class Pixels:
     """Class codes, 0 is nodata."""
     confidence: NDArray[np.uint8] | None
     """Percent."""
+    observed: Observed | None = None
+    """Clear observations, where they are known."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Polygons that are whole, and what is known of them; all in the order of the polygons."""
+    """Features that are whole, and what is known of them; all in the order of the features."""
 
     polygons: Polygons
+    parts: NDArray[np.int64]
+    """Feature i has the polygons parts[i] to parts[i + 1]; each one if connected by sides only."""
     codes: NDArray[np.integer]
     firsts: NDArray[np.int64]
-    """First pixel of the region: row x columns + column."""
+    """First pixel of the feature: row x columns + column."""
     tally: RegionTally
     """What was summed up over its pixels."""
     units: NDArray[np.int64]
-    """Area of the polygon, in units of `PixelAreas.quantum`."""
+    """Area of the feature, in units of `PixelAreas.quantum`."""
     perimeters: NDArray[np.float64]
     """Metres."""
+
+
+@dataclass(frozen=True)
+class _Surveyed:
+    """What is found in a strip, in the numbers of its pieces."""
+
+    top: int
+    strip: Strip
+    touches: NDArray[np.int64] | None
+    """Pairs that touch by a corner, where they count."""
+    borders: Borders | None
+    tally: RegionTally | None
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """What is found in the whole raster, in unique numbers of pieces."""
+
+    regions: Regions
+    borders: Borders
+    touches: Borders
+    """By corners: of length 0."""
+    tally: RegionTally
 
 
 class ClassPolygons:
@@ -58,6 +100,8 @@ class ClassPolygons:
 
     read: gives the raster in strips, the same each time. minimum: hectares below which a region is
     merged into a neighbour. tolerance: metres by which borders may move when they are simplified.
+    corners: whether pixels that touch by a corner only are connected too (8-connectivity): a feature
+    is then one or more polygons that touch by corners.
     Memory is that of some strips, of the polygons that are open, and a few bytes for each region.
     Raises RasterError where a pixel with a class is off the Earth.
     """
@@ -69,8 +113,9 @@ class ClassPolygons:
         *,
         minimum: float = 0.0,
         tolerance: float = 0.0,
+        corners: bool = False,
     ) -> None:
-        self._read, self._grid, self._tolerance = read, grid, tolerance
+        self._read, self._grid, self._tolerance, self._corners = read, grid, tolerance, corners
         self.areas, self._steps = PixelAreas(grid), GroundSteps(grid)
         self.moved: dict[tuple[int, int], int] = {}
         """Area that merging moved from one class to another, in units of the areas."""
@@ -78,77 +123,122 @@ class ClassPolygons:
         """Regions that were merged into others."""
         self.displacement = 0.0
         """Farthest that simplification moved a border so far, metres."""
-        self.regions = self._find_merged(minimum) if minimum > 0 else self._find()
+        self._parts, self.features, self._feature = self._find(minimum)
 
     def batches(self) -> Iterator[Batch]:
-        """All polygons, each when the strip with its last row is done."""
+        """All features, each when the strip with its last row is done."""
         height, width = self._grid.shape
-        assembler = PolygonAssembler(width, len(self.regions))
+        assembler = PolygonAssembler(width, len(self._parts))
         corners = CornerMap(height, width) if self._tolerance > 0 else None
-        tally = RegionTally.empty()
+        tally, held = RegionTally.empty(), Polygons.joined([])
         for fragments, bottom, new in self._traced():
             if corners:
                 corners.add(fragments.vertices)
             polygons = assembler.add(fragments, bottom)
             tally = RegionTally.joined([tally, new])
-            is_open = np.isin(tally.regions, bottom)
+            is_open = np.isin(tally.regions, self._of(bottom))
+            if self._corners:  # a feature is whole when all of its parts are
+                polygons, held = self._whole(Polygons.joined([held, polygons]), bottom)
             yield self._batch(polygons, tally.where(~is_open), corners)
             tally = tally.where(is_open)
 
+    def _of(self, regions: Labels) -> Labels:
+        """Features of regions."""
+        return regions if self._feature is None else self._feature[regions]
+
+    def _whole(self, polygons: Polygons, bottom: Labels) -> tuple[Polygons, Polygons]:
+        """Polygons of features that are whole, by feature and part; and the others."""
+        features = self._of(polygons.regions)
+        is_open = np.isin(features, self._of(bottom))
+        order = np.lexsort((polygons.regions, features))
+        return polygons.taken(order[~is_open[order]]), polygons.taken(np.flatnonzero(is_open))
+
     def _batch(self, polygons: Polygons, tally: RegionTally, corners: CornerMap | None) -> Batch:
+        features = self._of(polygons.regions)
+        starts = np.flatnonzero(np.diff(features, prepend=0))
         units = tally.units
         if corners:
             polygons, won, moved = simplify(
                 polygons, corners, self._steps, self._tolerance, self.areas.quantum
             )
-            units, self.displacement = units + won, max(self.displacement, moved)
-        number = polygons.regions - 1
+            self.displacement = max(self.displacement, moved)
+            units = units + _sums(won, starts)
+        perimeters = _sums(self._steps.perimeters(polygons), starts)
+        number = features[starts] - 1
         return Batch(
-            polygons, self.regions.codes[number], self.regions.firsts[number], tally, units,
-            self._steps.perimeters(polygons),
+            polygons, np.append(starts, len(features)), self.features.codes[number],
+            self.features.firsts[number], tally, units, perimeters,
         )  # fmt: skip
 
-    def _find(self) -> Regions:
-        finder = RegionFinder(self._grid.shape[1])
-        for strip in _ahead(lambda pixels: label(pixels.codes), self._read()):
-            finder.add(strip)
-        return finder.regions()
+    def _find(self, minimum: float) -> tuple[Regions, Regions, Labels | None]:
+        """Regions to be traced, features, and the feature of each region; None where they are the same."""
+        found = self._survey(measured=minimum > 0)
+        regions = features = found.regions
+        if self._corners:
+            pairs = region_borders([found.touches], regions).pairs
+            alike = regions.codes[(pairs >> 32) - 1] == regions.codes[(pairs & 0xFFFFFFFF) - 1]
+            features, feature = united(regions, pairs[alike])
+            if not minimum > 0:
+                return regions, features, feature
+        if not minimum > 0:
+            return regions, regions, None
+        features = self._merged(found, features, minimum)
+        if not self._corners:
+            return features, features, None
+        feature = np.zeros(len(regions) + 1, np.int32)
+        feature[regions.numbers] = features.numbers
+        sides = region_borders([found.borders], regions).pairs
+        alike = feature[sides >> 32] == feature[sides & 0xFFFFFFFF]
+        parts, part = united(regions, sides[alike])
+        of_part = np.zeros(len(parts) + 1, np.int32)
+        of_part[part] = feature
+        return parts, features, of_part
 
-    def _find_merged(self, minimum: float) -> Regions:
-        """Regions of which none below the minimum is left that has a neighbour."""
-        finder, borders, tallies = RegionFinder(self._grid.shape[1]), [], []
-        above = np.zeros(self._grid.shape[1], np.int32)
-        millimetres = np.rint(1000 * self._steps.longest[:, :2]).astype(np.int64)
-
-        def work(pixels: Pixels):  # type: ignore[no-untyped-def]  # noqa: ANN202
-            strip, rows = label(pixels.codes), pixels.rows
-            along, down = millimetres[rows].T
-            tally = RegionTally.of_strip(strip, self.areas.units(rows), pixels.confidence)
-            return rows.start, strip, strip_borders(strip, along, down), tally
-
-        for top, strip, found, tally in _ahead(work, self._read()):
-            base = finder.add(strip)
-            first, last = (_unique(strip.labels[row], base) for row in (0, -1))
-            borders += [found.moved(base), seam_borders(above, first, int(millimetres[top, 0]))]
-            tallies.append(tally.renamed(tally.regions + np.int32(base)))
-            above = last
-        regions = finder.regions()
-        sums = RegionTally.joined(
-            [tally.renamed(regions.numbers[tally.regions]) for tally in tallies]
-        )
+    def _merged(self, found: "_Survey", features: Regions, minimum: float) -> Regions:
+        """Features of which none below the minimum is left that has a neighbour."""
+        sums = RegionTally.joined([found.tally.renamed(features.numbers[found.tally.regions])])
         least = int(np.ceil(minimum * _HECTARE / self.areas.quantum))
-        result = merge_small(
-            regions,
-            region_borders(borders, regions),
-            sums.units,
-            least,
-            sums.confidence / sums.pixels,
-        )
+        borders = region_borders([found.borders, found.touches], features)
+        confidence = sums.confidence / sums.pixels
+        result = merge_small(features, borders, sums.units, least, confidence)
         self.moved, self.merged = result.moved, result.merged
         return result.regions
 
+    def _survey(self, *, measured: bool) -> "_Survey":
+        """Find the regions; measured: and their areas and borders."""
+        width = self._grid.shape[1]
+        finder, above = RegionFinder(width), np.zeros(width, np.int32)
+        borders, touches, tallies = [], [], []
+        millimetres = np.rint(1000 * self._steps.longest[:, :2]).astype(np.int64)
+
+        def work(pixels: Pixels) -> _Surveyed:
+            strip, rows = label(pixels.codes), pixels.rows
+            pairs = corner_pairs(strip, alike=not measured) if self._corners else None
+            if not measured:
+                return _Surveyed(rows.start, strip, pairs, None, None)
+            tally = RegionTally.of_strip(strip, self.areas.units(rows), pixels.confidence)
+            return _Surveyed(
+                rows.start, strip, pairs, strip_borders(strip, *millimetres[rows].T), tally
+            )
+
+        for one in _ahead(work, self._read()):
+            base = finder.add(one.strip)
+            first, last = (_unique(one.strip.labels[row], base) for row in (0, -1))
+            if one.touches is not None:
+                pairs = [one.touches + base * (2**32 + 1), seam_corner_pairs(above, first)]
+                touches += [Borders(p, np.zeros(len(p), np.int64)) for p in pairs]
+            if one.borders and one.tally:
+                seam = seam_borders(above, first, int(millimetres[one.top, 0]))
+                borders += [one.borders.moved(base), seam]
+                tallies.append(one.tally.renamed(one.tally.regions + np.int32(base)))
+            above = last
+        regions = finder.regions()
+        return _Survey(
+            regions, Borders.joined(borders), Borders.joined(touches), RegionTally.joined(tallies)
+        )
+
     def _traced(self) -> Iterator[tuple[Fragments, Labels, RegionTally]]:
-        """Fragments, regions of the last row, and tally of each strip."""
+        """Fragments, regions of the last row, and tally by feature of each strip."""
         height = int(self._grid.shape[0])
 
         def trace(
@@ -166,11 +256,11 @@ class ClassPolygons:
 
         def work(numbered: tuple[int, Pixels]) -> tuple[slice, Labels, RegionTally]:
             number, pixels = numbered
-            strip, regions = label(pixels.codes), self.regions.of_pieces(number)
+            strip, regions = label(pixels.codes), self._parts.of_pieces(number)
             units = self.areas.units(pixels.rows)
-            tally = RegionTally.of_strip(strip, units, pixels.confidence)
-            framed = regions[strip.framed]
-            return pixels.rows, framed, RegionTally.joined([tally.renamed(regions[1:])])
+            tally = RegionTally.of_strip(strip, units, pixels.confidence, pixels.observed)
+            framed, features = regions[strip.framed], self._of(regions[1:])
+            return pixels.rows, framed, RegionTally.joined([tally.renamed(features)])
 
         before: tuple[slice, Labels, RegionTally] | None = None
         for strip in _ahead(work, enumerate(self._read())):
@@ -180,6 +270,11 @@ class ClassPolygons:
             before = strip
         if before:
             yield before
+
+
+def _sums(values: NDArray[Any], starts: NDArray[np.int64]) -> NDArray[Any]:
+    """Sums from each start to the next."""
+    return np.asarray(np.add.reduceat(values, starts)) if len(starts) else values
 
 
 def _unique(labels: Labels, base: int) -> Labels:

@@ -85,7 +85,7 @@ def vectorize(
             functools.partial(_strips, raster, dataset, strip_rows or _strip_rows(raster)),
             raster.grid, minimum=min_area, tolerance=simplify,
         )  # fmt: skip
-        check_codes(np.unique(shapes.regions.codes), raster.legend)
+        check_codes(np.unique(shapes.features.codes), raster.legend)
         work = _Work(shapes, raster, known=dataset is not None)
         layers = [work.polygon_layer(), work.area_layer()]
         if min_area > 0:
@@ -97,7 +97,7 @@ def vectorize(
                 raise work.failure from None
             raise
     return {
-        "polygons": len(shapes.regions),
+        "polygons": len(shapes.features),
         "area_ha": sum(line.area_ha for line in work.table()),
         "pixels": int(work.total.pixels.sum()),
         "vertices": work.vertices,
@@ -177,7 +177,7 @@ class _Work:
             polygon_sld(legend, "class_code", "landcover"),
         )
         crs = None if grid.crs is None else grid.crs.proj
-        return Layer("landcover", _POLYGONS, len(self.shapes.regions), rows, crs, style)
+        return Layer("landcover", _POLYGONS, len(self.shapes.features), rows, crs, style)
 
     def _records(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         legend = self.raster.legend
