@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from landcover.area import PixelAreas
+from landcover.area import PixelAreas, Tally
 from landcover.ground_steps import GroundSteps
 from landcover.merging import (
     Borders,
@@ -115,8 +115,10 @@ class ClassPolygons:
         tolerance: float = 0.0,
         corners: bool = False,
     ) -> None:
-        self._read, self._grid, self._tolerance, self._corners = read, grid, tolerance, corners
-        self.areas, self._steps = PixelAreas(grid), GroundSteps(grid)
+        self._read, self.grid, self._tolerance, self.corners = read, grid, tolerance, corners
+        self.areas, self.steps = PixelAreas(grid), GroundSteps(grid)
+        self.counted = Tally.zeros(1 << 16)
+        """Pixels and area of each class in the raster, once all features are given."""
         self.moved: dict[tuple[int, int], int] = {}
         """Area that merging moved from one class to another, in units of the areas."""
         self.merged = 0
@@ -127,7 +129,7 @@ class ClassPolygons:
 
     def batches(self) -> Iterator[Batch]:
         """All features, each when the strip with its last row is done."""
-        height, width = self._grid.shape
+        height, width = self.grid.shape
         assembler = PolygonAssembler(width, len(self._parts))
         corners = CornerMap(height, width) if self._tolerance > 0 else None
         tally, held = RegionTally.empty(), Polygons.joined([])
@@ -137,7 +139,7 @@ class ClassPolygons:
             polygons = assembler.add(fragments, bottom)
             tally = RegionTally.joined([tally, new])
             is_open = np.isin(tally.regions, self._of(bottom))
-            if self._corners:  # a feature is whole when all of its parts are
+            if self.corners:  # a feature is whole when all of its parts are
                 polygons, held = self._whole(Polygons.joined([held, polygons]), bottom)
             yield self._batch(polygons, tally.where(~is_open), corners)
             tally = tally.where(is_open)
@@ -159,11 +161,11 @@ class ClassPolygons:
         units = tally.units
         if corners:
             polygons, won, moved = simplify(
-                polygons, corners, self._steps, self._tolerance, self.areas.quantum
+                polygons, corners, self.steps, self._tolerance, self.areas.quantum
             )
             self.displacement = max(self.displacement, moved)
             units = units + _sums(won, starts)
-        perimeters = _sums(self._steps.perimeters(polygons), starts)
+        perimeters = _sums(self.steps.perimeters(polygons), starts)
         number = features[starts] - 1
         return Batch(
             polygons, np.append(starts, len(features)), self.features.codes[number],
@@ -174,7 +176,7 @@ class ClassPolygons:
         """Regions to be traced, features, and the feature of each region; None where they are the same."""
         found = self._survey(measured=minimum > 0)
         regions = features = found.regions
-        if self._corners:
+        if self.corners:
             pairs = region_borders([found.touches], regions).pairs
             alike = regions.codes[(pairs >> 32) - 1] == regions.codes[(pairs & 0xFFFFFFFF) - 1]
             features, feature = united(regions, pairs[alike])
@@ -183,7 +185,7 @@ class ClassPolygons:
         if not minimum > 0:
             return regions, regions, None
         features = self._merged(found, features, minimum)
-        if not self._corners:
+        if not self.corners:
             return features, features, None
         feature = np.zeros(len(regions) + 1, np.int32)
         feature[regions.numbers] = features.numbers
@@ -206,14 +208,14 @@ class ClassPolygons:
 
     def _survey(self, *, measured: bool) -> "_Survey":
         """Find the regions; measured: and their areas and borders."""
-        width = self._grid.shape[1]
+        width = self.grid.shape[1]
         finder, above = RegionFinder(width), np.zeros(width, np.int32)
         borders, touches, tallies = [], [], []
-        millimetres = np.rint(1000 * self._steps.longest[:, :2]).astype(np.int64)
+        millimetres = np.rint(1000 * self.steps.longest[:, :2]).astype(np.int64)
 
         def work(pixels: Pixels) -> _Surveyed:
             strip, rows = label(pixels.codes), pixels.rows
-            pairs = corner_pairs(strip, alike=not measured) if self._corners else None
+            pairs = corner_pairs(strip, alike=not measured) if self.corners else None
             if not measured:
                 return _Surveyed(rows.start, strip, pairs, None, None)
             tally = RegionTally.of_strip(strip, self.areas.units(rows), pixels.confidence)
@@ -239,7 +241,7 @@ class ClassPolygons:
 
     def _traced(self) -> Iterator[tuple[Fragments, Labels, RegionTally]]:
         """Fragments, regions of the last row, and tally by feature of each strip."""
-        height = int(self._grid.shape[0])
+        height = int(self.grid.shape[0])
 
         def trace(
             strip: tuple[slice, Labels, RegionTally],
@@ -253,21 +255,25 @@ class ClassPolygons:
 
     def _framed(self) -> Iterator[tuple[slice, Labels, RegionTally]]:
         """Strips with the regions of their pixels and those of the rows beside them."""
+        self.counted = Tally.zeros(1 << 16)
 
-        def work(numbered: tuple[int, Pixels]) -> tuple[slice, Labels, RegionTally]:
+        def work(numbered: tuple[int, Pixels]) -> tuple[slice, Labels, RegionTally, RegionTally]:
             number, pixels = numbered
             strip, regions = label(pixels.codes), self._parts.of_pieces(number)
             units = self.areas.units(pixels.rows)
             tally = RegionTally.of_strip(strip, units, pixels.confidence, pixels.observed)
+            by_class = RegionTally.joined([tally.renamed(strip.codes.astype(np.int32))])
             framed, features = regions[strip.framed], self._of(regions[1:])
-            return pixels.rows, framed, RegionTally.joined([tally.renamed(features)])
+            return pixels.rows, framed, RegionTally.joined([tally.renamed(features)]), by_class
 
         before: tuple[slice, Labels, RegionTally] | None = None
-        for strip in _ahead(work, enumerate(self._read())):
+        for rows, framed, tally, classes in _ahead(work, enumerate(self._read())):
+            self.counted.pixels[classes.regions] += classes.pixels
+            self.counted.units[classes.regions] += classes.units
             if before:
-                strip[1][0], before[1][-1] = before[1][-2], strip[1][1]
+                framed[0], before[1][-1] = before[1][-2], framed[1]
                 yield before
-            before = strip
+            before = rows, framed, tally
         if before:
             yield before
 

@@ -72,13 +72,13 @@ def open_classes(path: Path, output: Path, legend: str | None = None) -> Iterato
 
 
 def strips(
-    dataset: DatasetReader, step: int = _STRIP
+    dataset: DatasetReader, step: int = _STRIP, band: int = 1
 ) -> Iterator[tuple[slice, NDArray[np.integer]]]:
-    """Rows and values of the first band, from top to bottom; RasterError where a read fails."""
+    """Rows and values of a band, from top to bottom; RasterError where a read fails."""
     for top in range(0, dataset.height, step):
         rows = slice(top, min(top + step, dataset.height))
         try:
             window = ((rows.start, rows.stop), (0, dataset.width))
-            yield rows, dataset.read(1, window=window)
+            yield rows, dataset.read(band, window=window)
         except RasterioError as error:
             raise unreadable(dataset.name, error) from error

@@ -135,6 +135,18 @@ MinArea = Annotated[
 Simplify = Annotated[
     float, typer.Option(min=0, help="Metres by which borders may move, on both sides alike.")
 ]
+Connectivity = Annotated[
+    int,
+    typer.Option(
+        help="4, or 8 where pixels of a class that touch by a corner make one feature, a multipolygon."
+    ),
+]
+Instances = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Countable class, by name or code, e.g. building: its regions get a layer of their own with their shapes; may be given several times."
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -205,6 +217,8 @@ def run(
     smooth: Smooth = None,
     min_area: MinArea = 0.0,
     simplify: Simplify = 0.0,
+    connectivity: Connectivity = 4,
+    instances: Instances = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     refresh: Annotated[bool, typer.Option(help="Ask the catalogue again for scenes.")] = False,
@@ -218,8 +232,8 @@ def run(
     )  # fmt: skip
     options: dict[str, Any] = {
         "batch": batch, "device": device, "runtime": runtime, "d4": tta, "smooth": tuple(smooth or ()),
-        "min_area": min_area, "simplify": simplify, "workers": workers, "scheduler": scheduler,
-        "refresh": refresh,
+        "min_area": min_area, "simplify": simplify, "connectivity": connectivity,
+        "instances": tuple(instances or ()), "workers": workers, "scheduler": scheduler, "refresh": refresh,
     }  # fmt: skip
     _run(plan_job(place, output=out, period=period, catalog=catalog, model=model, **options))
 
@@ -250,6 +264,8 @@ def demo(
     smooth: Smooth = None,
     min_area: MinArea = 0.0,
     simplify: Simplify = 0.0,
+    connectivity: Connectivity = 4,
+    instances: Instances = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
 ) -> None:
@@ -276,6 +292,8 @@ def demo(
             smooth=tuple(smooth or ()),
             min_area=min_area,
             simplify=simplify,
+            connectivity=connectivity,
+            instances=tuple(instances or ()),
             workers=workers,
             scheduler=scheduler,
         )
@@ -511,15 +529,23 @@ def vectorize(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="GeoPackage, styled for QGIS.")
     ] = Path("landcover.gpkg"),
+    composite: Annotated[
+        Path | None,
+        typer.Option(
+            help="Composite of the run: its clear observations and days go to the polygons."
+        ),
+    ] = None,
     min_area: MinArea = 0.0,
     simplify: Simplify = 0.0,
+    connectivity: Connectivity = 4,
+    instances: Instances = None,
 ) -> None:
     """Turn a class raster into one valid coverage of polygons with hectares."""
     from pipeline.vectorize import vectorize
 
     details = vectorize(
-        classes=classes, confidence=confidence, output=output, legend=legend, min_area=min_area,
-        simplify=simplify,
+        classes=classes, confidence=confidence, composite=composite, output=output, legend=legend,
+        min_area=min_area, simplify=simplify, connectivity=connectivity, instances=instances or (),
     )  # fmt: skip
     typer.echo(f"{details['polygons']:,} polygons, {details['area_ha']:,.2f} ha: {output}")
     if details["merged"]:
@@ -527,6 +553,8 @@ def vectorize(
             f"{details['merged']:,} regions below {min_area:g} ha merged into neighbours; "
             f"{details['moved_ha']:,.2f} ha changed class (layer merged)"
         )
+    if instances:
+        typer.echo(f"{details['instances']:,} instances (layer instances)")
     if simplify:
         typer.echo(f"borders moved by {details['displacement_m']:.2f} m at most")
 
@@ -538,13 +566,18 @@ def summarize(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Table of hectares and shares.")
     ] = Path("areas.csv"),
+    polygons: Annotated[
+        Path | None,
+        typer.Option(help="GeoPackage made from it: the hectares of its polygons go beside."),
+    ] = None,
 ) -> None:
     """Sum the hectares of each class, true on the ellipsoid."""
     from rich.console import Console
 
     from pipeline.summarize import area_table, summarize
 
-    Console().print(area_table(summarize(classes=classes, output=output, legend=legend)))
+    details = summarize(classes=classes, output=output, legend=legend, polygons=polygons)
+    Console().print(area_table(details))
 
 
 @app.command()

@@ -68,7 +68,7 @@ def composite(
             observations, bands, reader, holes, method, cloud_buffer,
             preferences(observations, reader, footprint, method, holes),
         )  # fmt: skip
-        with open_cog(output, grid, _profile(scenes, bands, method)) as writer:
+        with open_cog(output, grid, _profile(scenes, bands, method, len(observations))) as writer:
             wanted = seen = 0
             progress = _Progress(compositor, report)
             for block, made in compositor.composites():
@@ -111,7 +111,9 @@ def _open_layers(
         return [layer for layer in pool.map(look, scenes) if layer is not None]
 
 
-def _profile(scenes: Sequence[Scene], bands: Sequence[str], method: str) -> CogProfile:
+def _profile(
+    scenes: Sequence[Scene], bands: Sequence[str], method: str, observations: int
+) -> CogProfile:
     is_photo = any(scene.product.kind == "photo" for scene in scenes)
     scale, unit = (1.0, "digital number") if is_photo else (1e-4, "reflectance")
     return CogProfile(
@@ -119,7 +121,7 @@ def _profile(scenes: Sequence[Scene], bands: Sequence[str], method: str) -> CogP
         bands=[*bands, OBSERVATIONS, DAY],
         scales=[*[scale] * len(bands), 1.0, 1.0],
         units=[*[unit] * len(bands), "count", "days since 1970-01-01"],
-        tags={"METHOD": method},
+        tags={"METHOD": method, "OBSERVATIONS": str(observations)},
     )
 
 

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyogrio
@@ -58,6 +59,8 @@ class Layer:
     """CRS of the polygons; None for a table without geometry."""
     style: Style | None = None
     """How QGIS draws it."""
+    geometry_type: str = "Polygon"
+    """Of the column `geom`."""
 
 
 def write_geopackage(path: Path, layers: Sequence[Layer]) -> None:
@@ -88,8 +91,22 @@ def _gdal_settings() -> Iterator[None]:
         pyogrio.set_gdal_config_options(before)
 
 
+def read_table(path: Path, layer: str) -> list[dict[str, Any]]:
+    """Rows of a table without geometry. Raises RasterError where the file or the table cannot be read."""
+    try:
+        _, table = pyogrio.read_arrow(path, layer=layer)
+    except (DataLayerError, DataSourceError) as error:
+        raise RasterError(f"{path} cannot be read: {error}.") from error
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
 def _write(path: Path, layer: Layer) -> None:
-    geometry = {"geometry_name": "geom", "geometry_type": "Polygon", "crs": _crs_text(layer.crs)}
+    geometry = {
+        "geometry_name": "geom",
+        "geometry_type": layer.geometry_type,
+        "crs": _crs_text(layer.crs),
+    }
     pyogrio.write_arrow(
         layer.rows,
         path,

@@ -52,6 +52,10 @@ class Job(BaseModel):
     """Hectares below which a polygon goes into its neighbour."""
     simplify: float = Field(default=0.0, ge=0)
     """Metres by which the borders of polygons may move."""
+    connectivity: int = 4
+    """4, or 8 where corners connect."""
+    instances: tuple[str, ...] = ()
+    """Countable classes, whose regions get a layer of their own."""
     workers: int | None = Field(default=None, ge=1)
     """Processes of this machine that segment; None for this one alone. Never changes the map."""
     scheduler: str | None = None
@@ -107,6 +111,8 @@ class Job(BaseModel):
             "smooth": list(self.smooth),
             "min_area_ha": self.min_area,
             "simplify_m": self.simplify,
+            "connectivity": self.connectivity,
+            "instances": list(self.instances),
             "crs": self.region.crs,
             "resolution": self.region.resolution,
         }

@@ -142,9 +142,10 @@ def read_areas(path: Path) -> list[dict[str, Any]]:
     kinds = dict(zip(_AREAS, (int, str, float, float, int), strict=True))
     with path.open(newline="", encoding="utf-8") as stream:
         table = csv.DictReader(stream)
-        if tuple(table.fieldnames or ()) != _AREAS:
+        if not set(_AREAS) <= set(table.fieldnames or ()):
             raise RasterError(
-                f"{path} has the columns {table.fieldnames}; expected {list(_AREAS)}: run summarize again."
+                f"{path} has the columns {table.fieldnames}; expected {list(_AREAS)} among them: run "
+                "summarize again."
             )
         try:
             return [{name: kind(row[name]) for name, kind in kinds.items()} for row in table]

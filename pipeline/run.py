@@ -51,9 +51,10 @@ def _run(job: Job, announce: Report, report: Report) -> dict[str, Any]:
         [at / "classes.tif", at / "confidence.tif"], _segment(job, report),
     )  # fmt: skip
     vectors = ledger.stage(
-        "vectorize", [maps, job.min_area, job.simplify], [at / "landcover.gpkg"], _vectorize(job)
-    )
-    areas = ledger.stage("summarize", maps, [at / "areas.csv"], _summarize(job))
+        "vectorize", [image, maps, job.min_area, job.simplify, job.connectivity, job.instances],
+        [at / "landcover.gpkg"], _vectorize(job),
+    )  # fmt: skip
+    areas = ledger.stage("summarize", [maps, vectors], [at / "areas.csv"], _summarize(job))
     accuracy = {}
     if job.truth:
         known = [maps, file_hash(job.truth)]
@@ -258,9 +259,12 @@ def _vectorize(job: Job) -> Work:
         return vectorize(
             classes=job.folder / "classes.tif",
             confidence=job.folder / "confidence.tif",
+            composite=job.folder / "composite.tif",
             output=job.folder / "landcover.gpkg",
             min_area=job.min_area,
             simplify=job.simplify,
+            connectivity=job.connectivity,
+            instances=job.instances,
         )
 
     return work
@@ -270,7 +274,11 @@ def _summarize(job: Job) -> Work:
     def work() -> dict[str, Any]:
         from pipeline.summarize import summarize
 
-        return summarize(classes=job.folder / "classes.tif", output=job.folder / "areas.csv")
+        return summarize(
+            classes=job.folder / "classes.tif",
+            output=job.folder / "areas.csv",
+            polygons=job.folder / "landcover.gpkg",
+        )
 
     return work
 

@@ -2,7 +2,8 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,18 @@ from rasterio.io import DatasetReader
 from landcover.area import ClassArea, Tally, check_codes, class_table
 from landcover.errors import RasterError, SettingsError
 from landcover.legend import Legend
+from landcover.region_tally import Observed
 from pipeline.class_polygons import Batch, ClassPolygons, Pixels
 from pipeline.class_raster import ClassRaster, open_classes, strips
 from pipeline.cog import open_raster, raster_grid
+from pipeline.feature_columns import (
+    CONFIDENCE_FIELDS,
+    FEATURE_FIELDS,
+    confidence_columns,
+    feature_columns,
+)
 from pipeline.geopackage import Layer, Style, write_geopackage
+from pipeline.instances import countable_codes, instance_layer
 from pipeline.qgis_style import polygon_qml, polygon_sld
 
 _STRIP_PIXELS = 2**20
@@ -32,15 +41,28 @@ _ALIASES = {
     "pixels": "Pixels",
     "confidence": "Mean confidence (%)",
     "confidence_min": "Least confidence (%)",
+    "observations": "Clear observations",
+    "observed_percent": "Observed (%)",
+    "first_day": "First day",
+    "last_day": "Last day",
 }
+_SCHEMA = pa.schema(
+    [
+        *FEATURE_FIELDS, *CONFIDENCE_FIELDS, ("observations", pa.float64()), ("observed_percent", pa.float64()),
+        ("first_day", pa.date32()), ("last_day", pa.date32()), ("geom", pa.large_binary()),
+    ]
+)  # fmt: skip
 _POLYGONS = (
     "Land-cover polygons, a coverage without gaps or overlaps: id is the same for the same raster however "
     "it is cut; area_ha in hectares and perimeter_m in metres on the ellipsoid; pixels is their number; "
-    "confidence and confidence_min are mean and least of the polygon's pixels, percent."
+    "confidence and confidence_min are mean and least of the polygon's pixels, percent; observations is the "
+    "mean number of clear observations of a pixel, observed_percent their share of all observations; first_day "
+    "and last_day are the earliest and latest day that the composite shows there."
 )
 _AREAS = (
-    "Area by class: area_ha in hectares on the ellipsoid; share_percent of the classified area; "
-    "the sums of the layer landcover."
+    "Area by class, in hectares on the ellipsoid: area_ha and pixels are those of the class raster, "
+    "polygon_ha is that of the layer landcover (another one where polygons were merged or simplified); "
+    "share_percent is that of area_ha in the classified area."
 )
 _MERGED = (
     "What merging polygons below the minimum area moved from one class to another: area_ha in hectares "
@@ -53,19 +75,25 @@ def vectorize(
     classes: Path,
     confidence: Path | None,
     output: Path,
+    composite: Path | None = None,
     legend: str | None = None,
     min_area: float = 0.0,
     simplify: float = 0.0,
+    connectivity: int = 4,
+    instances: Sequence[str] = (),
     strip_rows: int | None = None,
 ) -> dict[str, Any]:
     """Turn a class raster into polygons with class, hectares and confidence.
 
     classes: any class raster of 8 or 16 bits. legend: what its values mean, as
     `pipeline.value_legend.value_legend` takes it; None for the file's own. confidence: percent on the same grid, or
-    None, which leaves its columns empty. output: GeoPackage with the layers `landcover` (polygons),
-    `areas` (one row per class) and, with min_area, `merged` (hectares moved between classes), styled
-    for QGIS. min_area: hectares on the ellipsoid below which a polygon is merged into the neighbour with
+    None, which leaves its columns empty. composite: image on the same grid with the bands observations and
+    day, or None, which leaves theirs empty. output: GeoPackage with the layers `landcover` (polygons),
+    `areas` (one row per class), with min_area `merged` (hectares moved between classes), and with instances
+    `instances`, styled for QGIS. min_area: hectares on the ellipsoid below which a polygon is merged into the neighbour with
     the longest common border. simplify: metres by which borders may move; both sides move together.
+    connectivity: 4, or 8 where pixels of a class that touch by a corner are one feature, a multipolygon.
+    instances: names or codes of countable classes, whose regions get a layer of their own with their shapes.
     strip_rows: rows read at a time; they change neither polygons nor numbers.
     Returns the number of polygons, their hectares, pixels and vertices, what was merged, and the worst
     displacement.
@@ -76,20 +104,31 @@ def vectorize(
             f"The minimum area is {min_area:g} ha, the tolerance {simplify:g} m, the rows of a strip "
             f"{strip_rows}; give 0 or more, and 1 or more rows."
         )
+    if connectivity not in (4, 8):
+        raise SettingsError(f"The connectivity is {connectivity}; give 4 or 8.")
     with (
         open_classes(classes, output, legend) as raster,
-        _confidence(confidence, raster) as dataset,
+        _same_grid(confidence, raster, "confidence.tif") as dataset,
+        _same_grid(composite, raster, "composite.tif") as image,
         rasterio.Env(GDAL_CACHEMAX=_cache_bytes(raster)),
     ):
+        seen = Observations.of(image)
+        read = functools.partial(_strips, raster, dataset, seen, strip_rows or _strip_rows(raster))
+        countable = countable_codes(instances, raster.legend)
         shapes = ClassPolygons(
-            functools.partial(_strips, raster, dataset, strip_rows or _strip_rows(raster)),
-            raster.grid, minimum=min_area, tolerance=simplify,
-        )  # fmt: skip
+            read, raster.grid, minimum=min_area, tolerance=simplify, corners=connectivity == 8
+        )
         check_codes(np.unique(shapes.features.codes), raster.legend)
-        work = _Work(shapes, raster, known=dataset is not None)
+        work = _Work(shapes, raster, known=dataset is not None, seen=seen)
         layers = [work.polygon_layer(), work.area_layer()]
         if min_area > 0:
             layers.append(_merged_layer(shapes, raster.legend))
+        if countable:
+            layers.append(
+                instance_layer(
+                    read, raster, countable, known=dataset is not None, corners=connectivity == 8
+                )
+            )
         try:
             write_geopackage(output, layers)
         except RasterError:
@@ -98,6 +137,7 @@ def vectorize(
             raise
     return {
         "polygons": len(shapes.features),
+        "instances": next((layer.count for layer in layers if layer.name == "instances"), 0),
         "area_ha": sum(line.area_ha for line in work.table()),
         "pixels": int(work.total.pixels.sum()),
         "vertices": work.vertices,
@@ -120,27 +160,64 @@ def _cache_bytes(raster: ClassRaster) -> int:
 
 
 @contextlib.contextmanager
-def _confidence(path: Path | None, raster: ClassRaster) -> Iterator[DatasetReader | None]:
+def _same_grid(path: Path | None, raster: ClassRaster, name: str) -> Iterator[DatasetReader | None]:
     if path is None:
         yield None
         return
     with open_raster(path) as dataset:
         if raster_grid(dataset) != raster.grid:
             raise RasterError(
-                f"{path} lies on another grid than {raster.dataset.name}; give the confidence.tif of "
-                "the same run."
+                f"{path} lies on another grid than {raster.dataset.name}; give the {name} of the same run."
             )
         yield dataset
 
 
-def _strips(raster: ClassRaster, confidence: DatasetReader | None, step: int) -> Iterator[Pixels]:
-    if confidence is None:
-        for rows, codes in raster.strips(step):
-            yield Pixels(rows, codes, None)
-        return
-    both = zip(raster.strips(step), strips(confidence, step), strict=True)
-    for (rows, codes), (_, percent) in both:
-        yield Pixels(rows, codes, percent.astype(np.uint8, copy=False))
+def _strips(
+    raster: ClassRaster, confidence: DatasetReader | None, seen: "Observations | None", step: int
+) -> Iterator[Pixels]:
+    percents = itertools.repeat((None, None)) if confidence is None else strips(confidence, step)
+    observed = itertools.repeat(None) if seen is None else seen.strips(step)
+    for (rows, codes), (_, percent), clear in zip(
+        raster.strips(step), percents, observed, strict=False
+    ):
+        sure = None if percent is None else percent.astype(np.uint8, copy=False)
+        yield Pixels(rows, codes, sure, clear)
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Clear observations that a composite counts."""
+
+    dataset: DatasetReader
+    count_band: int
+    day_band: int
+    number: int | None
+    """Observations that went into the composite, where it says so."""
+
+    @classmethod
+    def of(cls, composite: DatasetReader | None) -> "Observations | None":
+        """Those of an open composite; RasterError where it does not count them."""
+        if composite is None:
+            return None
+        bands = list(composite.descriptions)
+        if "observations" not in bands or "day" not in bands:
+            raise RasterError(
+                f"{composite.name} has the bands {', '.join(map(str, bands))}; a composite of ours has "
+                "observations and day among them: give that of the same run."
+            )
+        number = composite.tags().get("OBSERVATIONS", "")
+        return cls(
+            composite, bands.index("observations") + 1, bands.index("day") + 1,
+            int(number) if number.isdecimal() else None,
+        )  # fmt: skip
+
+    def strips(self, step: int) -> Iterator[Observed]:
+        """Counts and days from top to bottom."""
+        counts, days = (
+            strips(self.dataset, step, band) for band in (self.count_band, self.day_band)
+        )
+        for (_, count), (_, day) in zip(counts, days, strict=True):
+            yield Observed(count.astype(np.uint16, copy=False), day.astype(np.uint16, copy=False))
 
 
 @dataclass
@@ -151,25 +228,20 @@ class _Work:
     raster: ClassRaster
     known: bool
     """Whether there is a confidence."""
+    seen: Observations | None
     total: Tally = field(default_factory=lambda: Tally.zeros(1 << 16))
-    """Pixels and area of each class so far."""
+    """Pixels and area of the polygons of each class so far."""
     vertices: int = 0
     failure: Exception | None = None
 
     def table(self) -> list[ClassArea]:
-        """The area table, once all polygons are written."""
+        """The area table of the polygons, once all are written."""
         return class_table(self.total, self.shapes.areas, self.raster.legend)
 
     def polygon_layer(self) -> Layer:
         """The polygons, to be read once."""
-        schema = pa.schema(
-            [
-                ("id", pa.int64()), ("class_code", pa.int32()), ("class_name", pa.string()),
-                ("area_ha", pa.float64()), ("perimeter_m", pa.float64()), ("pixels", pa.int64()),
-                ("confidence", pa.float64()), ("confidence_min", pa.int32()), ("geom", pa.large_binary()),
-            ]
-        )  # fmt: skip
-        rows = pa.RecordBatchReader.from_batches(schema, self._records(schema))
+        kind = "MultiPolygon" if self.shapes.corners else "Polygon"
+        rows = pa.RecordBatchReader.from_batches(_SCHEMA, self._records())
         legend, grid = self.raster.legend, self.raster.grid
         style = Style(
             "Land cover",
@@ -177,16 +249,16 @@ class _Work:
             polygon_sld(legend, "class_code", "landcover"),
         )
         crs = None if grid.crs is None else grid.crs.proj
-        return Layer("landcover", _POLYGONS, len(self.shapes.features), rows, crs, style)
+        count = len(self.shapes.features)
+        return Layer("landcover", _POLYGONS, count, rows, crs, style, kind)
 
-    def _records(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        legend = self.raster.legend
-        names = pa.array([legend[c].name if c in legend else None for c in range(1 << 16)])
+    def _records(self) -> Iterator[pa.RecordBatch]:
         try:
             for batch in self.shapes.batches():
                 self._count(batch)
-                if len(batch.polygons):
-                    yield pa.record_batch(self._columns(batch, names), schema=schema)
+                if len(batch.codes):
+                    columns = self._columns(batch)
+                    yield pa.record_batch([columns[name] for name in _SCHEMA.names], schema=_SCHEMA)
         except Exception as error:
             self.failure = error
             raise
@@ -196,37 +268,50 @@ class _Work:
         np.add.at(self.total.units, batch.codes, batch.units)
         self.vertices += len(batch.polygons.vertices)
 
-    def _columns(self, batch: Batch, names: pa.Array) -> list[pa.Array]:
-        codes, tally, count = pa.array(batch.codes).cast(pa.int32()), batch.tally, len(batch.codes)
-        mean, least = pa.nulls(count, pa.float64()), pa.nulls(count, pa.int32())
-        if self.known:
-            mean = pa.array(tally.confidence / tally.pixels)
-            least = pa.array(tally.lowest.astype(np.int32))
-        buffer, offsets = batch.polygons.wkb(self.raster.grid.affine)
-        geometry = pa.LargeBinaryArray.from_buffers(
-            pa.large_binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(buffer)]
+    def _columns(self, batch: Batch) -> dict[str, pa.Array]:
+        return (
+            feature_columns(batch, self.shapes, self.raster)
+            | confidence_columns(batch, known=self.known)
+            | _observed_columns(batch, self.seen)
         )
-        return [
-            pa.array(batch.firsts + 1), codes, names.take(codes),
-            pa.array(self.shapes.areas.hectares(batch.units)), pa.array(batch.perimeters),
-            pa.array(tally.pixels), mean, least, geometry,
-        ]  # fmt: skip
 
     def area_layer(self) -> Layer:
         """Area by class, made when the polygons are written."""
         schema = pa.schema(
             [
                 ("class_code", pa.int32()), ("class_name", pa.string()), ("area_ha", pa.float64()),
-                ("share_percent", pa.float64()), ("pixels", pa.int64()),
+                ("share_percent", pa.float64()), ("pixels", pa.int64()), ("polygon_ha", pa.float64()),
             ]
         )  # fmt: skip
 
         def batches() -> Iterator[pa.RecordBatch]:
-            lines = [asdict(line) for line in self.table()]
+            counted = class_table(self.shapes.counted, self.shapes.areas, self.raster.legend)
+            lines = [
+                asdict(line) | {"polygon_ha": traced.area_ha}
+                for line, traced in zip(counted, self.table(), strict=True)
+            ]
             yield pa.RecordBatch.from_pylist(lines, schema=schema)
 
         rows = pa.RecordBatchReader.from_batches(schema, batches())
         return Layer("areas", _AREAS, len(self.raster.legend.classes), rows)
+
+
+def _observed_columns(batch: Batch, seen: Observations | None) -> dict[str, pa.Array]:
+    """What is known of clear observations; nulls where nothing is."""
+    tally, count = batch.tally, len(batch.codes)
+    kinds = {"observations": pa.float64(), "observed_percent": pa.float64()}
+    found = {name: pa.nulls(count, kind) for name, kind in kinds.items()}
+    found |= {name: pa.nulls(count, pa.date32()) for name in ("first_day", "last_day")}
+    if seen is None:
+        return found
+    mean = tally.observations / tally.pixels
+    unknown = tally.last_day == 0
+    found["observations"] = pa.array(mean)
+    if seen.number:
+        found["observed_percent"] = pa.array(100 * mean / seen.number)
+    for name, days in (("first_day", tally.first_day), ("last_day", tally.last_day)):
+        found[name] = pa.array(days.astype(np.int32), mask=unknown).cast(pa.date32())
+    return found
 
 
 def _moved(shapes: ClassPolygons, legend: Legend) -> list[dict[str, Any]]:

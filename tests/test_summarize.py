@@ -37,12 +37,12 @@ def classes(tmp_path: Path) -> Path:
 
 
 def test_the_file_has_a_line_per_class(classes: Path):
-    """areas.csv: class_code, class_name, area_ha, share_percent, pixels; names are quoted."""
+    """areas.csv: code, name, hectares, share, pixels, nothing for polygons not given; names are quoted."""
     summarize(classes=classes, output=classes.with_name("areas.csv"))
     head, water, trees = classes.with_name("areas.csv").read_text().splitlines()
-    assert head == "class_code,class_name,area_ha,share_percent,pixels"
-    code, name, area, share, pixels = water.split(",")
-    assert (code, name, pixels) == ("1", "Water", "3")
+    assert head == "class_code,class_name,area_ha,share_percent,pixels,polygon_ha"
+    code, name, area, share, pixels, traced = water.split(",")
+    assert (code, name, pixels, traced) == ("1", "Water", "3", "")
     assert (float(area), float(share)) == pytest.approx((3, 75), rel=1e-9)
     assert trees.startswith('4,"[bold]Trees, tall",1.0')
 

@@ -93,7 +93,7 @@ def test_a_drawing_becomes_its_polygons(tmp_path: Path):
     layer = gpd.read_file(tmp_path / "out.gpkg", layer="landcover")
     assert list(layer.columns) == [
         "id", "class_code", "class_name", "area_ha", "perimeter_m", "pixels", "confidence",
-        "confidence_min", "geometry",
+        "confidence_min", "observations", "observed_percent", "first_day", "last_day", "geometry",
     ]  # fmt: skip
     assert layer.id.tolist() == [1, 4]
     assert layer.perimeter_m.tolist() == pytest.approx([800, 400], rel=0.05)
@@ -205,6 +205,101 @@ def test_a_rerun_gives_the_same_bytes(tmp_path: Path):
         made.append(vectorized(tmp_path / name, UTM)[2].read_bytes())
     assert made[0] == made[1]
     assert pyogrio.get_gdal_config_option("OGR_CURRENT_DATE") is None
+
+
+def write_composite(
+    path: Path, counts: list[Any], days: list[Any], grid: GeoBox, **tags: str
+) -> Path:
+    """A composite as the stage writes it, of one band."""
+    profile = CogProfile("uint16", ["red", "observations", "day"], tags=tags)
+    with open_cog(path, grid, profile) as cog:
+        cog.write(np.array([np.zeros_like(counts), counts, days], np.uint16))
+    return path
+
+
+HECTARES = GeoBox((2, 2), Affine(100, 0, 1_000_000, 0, -100, 5_000_000), "EPSG:6933")
+
+
+def test_polygons_say_how_often_and_when_they_were_seen(tmp_path: Path):
+    """Three pixels seen 4, 2 and 0 times of 4, the last one on no day: mean 2, half; first and last day."""
+    vectorize(
+        classes=write_classes(tmp_path / "c.tif", np.array([[1, 1], [1, 2]]), HECTARES),
+        confidence=None,
+        composite=write_composite(
+            tmp_path / "i.tif",
+            [[4, 2], [0, 3]],
+            [[18262, 18293], [0, 0]],
+            HECTARES,
+            OBSERVATIONS="4",
+        ),
+        output=tmp_path / "out.gpkg",
+    )
+    rows = query(
+        tmp_path / "out.gpkg",
+        "SELECT observations, observed_percent, first_day, last_day FROM landcover ORDER BY id",
+    )
+    assert rows == [(2.0, 50.0, "2020-01-01", "2020-02-01"), (3.0, 75.0, None, None)]
+
+
+def test_a_composite_that_counts_nothing_is_refused(tmp_path: Path):
+    """An image without the band observations: a sentence, and no file."""
+    with pytest.raises(RasterError, match="observations and day among them"):
+        vectorize(
+            classes=write_classes(tmp_path / "c.tif", np.ones((2, 2)), HECTARES),
+            confidence=None,
+            composite=write_confidence(tmp_path / "p.tif", np.ones((2, 2)), HECTARES),
+            output=tmp_path / "out.gpkg",
+        )
+    assert not (tmp_path / "out.gpkg").exists()
+
+
+@pytest.mark.parametrize("options", [{}, {"min_area": 0.5, "simplify": 15.0}])
+def test_corners_make_multipolygons_that_close(options: dict[str, float], tmp_path: Path):
+    """Connected by corners: fewer features, all valid, the same hectares, a coverage of their parts."""
+    classes = random_classes(UTM.shape)
+    write_classes(tmp_path / "c.tif", classes, UTM)
+    for connectivity in (4, 8):
+        vectorize(
+            classes=tmp_path / "c.tif", confidence=None, output=tmp_path / f"{connectivity}.gpkg",
+            connectivity=connectivity, **options,
+        )  # fmt: skip
+    sides, corners = (gpd.read_file(tmp_path / f"{n}.gpkg", layer="landcover") for n in (4, 8))
+    assert 0 < len(corners) < len(sides)
+    assert set(corners.geom_type) == {"MultiPolygon"}
+    assert corners.is_valid.all()
+    assert shapely.coverage_is_valid(corners.geometry.explode().values)
+    assert corners.area_ha.sum() == pytest.approx(sides.area_ha.sum(), rel=1e-12)
+    assert corners.pixels.sum() == (classes > 0).sum()
+
+
+def test_the_area_table_has_both_kinds_side_by_side(tmp_path: Path):
+    """After merging, area_ha is that of the class raster and polygon_ha that of the polygons; both sum up."""
+    drawing = np.array([[1, 1, 1], [1, 2, 1], [1, 1, 1]])
+    grid = GeoBox((3, 3), HECTARES.affine, "EPSG:6933")
+    write_classes(tmp_path / "c.tif", drawing, grid)
+    vectorize(
+        classes=tmp_path / "c.tif", confidence=None, output=tmp_path / "out.gpkg", min_area=1.5
+    )
+    rows = query(tmp_path / "out.gpkg", "SELECT class_code, pixels, area_ha, polygon_ha FROM areas")
+    assert [row[:2] for row in rows] == [(1, 8), (2, 1), (9, 0)]
+    assert [x for row in rows for x in row[2:]] == pytest.approx([8, 9, 1, 0, 0, 0], rel=1e-9)
+    table = summarize(
+        classes=tmp_path / "c.tif", output=tmp_path / "a.csv", polygons=tmp_path / "out.gpkg"
+    )
+    assert [(r["area_ha"], r["polygon_ha"]) for r in table["rows"]] == [row[2:] for row in rows]
+
+
+def test_polygons_of_another_raster_are_refused(tmp_path: Path):
+    """Summarize compares the pixels by class before it puts two tables side by side."""
+    for name, classes in (("c.tif", np.ones((2, 2))), ("other.tif", np.array([[1, 1], [1, 0]]))):
+        write_classes(tmp_path / name, classes, HECTARES)
+    vectorize(classes=tmp_path / "c.tif", confidence=None, output=tmp_path / "out.gpkg")
+    with pytest.raises(RasterError, match="made from another class raster"):
+        summarize(
+            classes=tmp_path / "other.tif",
+            output=tmp_path / "a.csv",
+            polygons=tmp_path / "out.gpkg",
+        )
 
 
 def test_without_confidence_the_column_is_empty(tmp_path: Path):
