@@ -4,7 +4,7 @@ OUT    ?= outputs
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check format bench bench-composite bench-segment bench-cog bench-vectorize gallery weights pictures lock clean
+.PHONY: help setup run demo test check format bench bench-composite bench-segment bench-cog bench-vectorize gallery vectors weights pictures lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ bench-vectorize: setup .peers/.ready ## Speed and memory of polygons against GDA
 
 weights: setup ## Train the shipped demo weights again (about 40 minutes on 2 cores)
 	@$(BIN)/python -m pipeline.train_demo --out pipeline/weights/demo.safetensors
+
+vectors: setup ## Vectorize real and odd rasters under LANDCOVER_SHARED_DATA, and print their table
+	@$(BIN)/python docs/make_vectors.py
 
 gallery: setup ## Composite and draw every image set under LANDCOVER_SHARED_DATA, into outputs/gallery
 	@$(BIN)/python docs/make_gallery.py $(OUT)/gallery

@@ -328,7 +328,7 @@ def main(output: Path, data: Path) -> None:
                 figures.append(_figure(view, made, names))
                 size = list(made.grid.shape)
                 numbers[stem] = {"size": size, "nodata": made.nodata, "seconds": made.seconds}
-                print(f"{stem}: {made.seconds:.1f} s, {made.nodata:.2%} no data")  # noqa: T201 - a script
+                print(f"{stem}: {made.seconds:.1f} s, {made.nodata:.2%} no data")
         sections.append(_section(show, details, figures))
     page = _PAGE.format(
         seconds=time.perf_counter() - started, views=len(numbers), body="".join(sections)

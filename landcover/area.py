@@ -18,7 +18,7 @@ from odc.geo.geobox import GeoBox
 from pyproj.exceptions import CRSError
 
 from landcover.errors import LegendError, RasterError
-from landcover.legend import NODATA, Legend
+from landcover.legend import NODATA, Legend, shown_codes
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -182,8 +182,8 @@ def check_codes(codes: NDArray[np.integer], legend: Legend) -> None:
     unknown = [int(code) for code in codes if code != NODATA and code not in legend]
     if unknown:
         raise LegendError(
-            f"The class raster holds the codes {unknown}, which its legend lacks (it has "
-            f"{list(legend.codes)}); give it the right legend."
+            f"The class raster holds the codes {shown_codes(unknown)}, which its legend lacks (it has "
+            f"{shown_codes(legend.codes)}); give it the right legend."
         )
 
 

@@ -15,6 +15,13 @@ NODATA = 0
 """The code that means 'no data' in every raster we write."""
 
 
+def shown_codes(codes: Iterable[int], most: int = 12) -> str:
+    """Codes for a message: all of a few, else the first and how many there are."""
+    found = sorted(int(code) for code in codes)
+    more = f", ... ({len(found):,} in all)" if len(found) > most else ""
+    return f"[{', '.join(map(str, found[:most]))}{more}]"
+
+
 @dataclass(frozen=True)
 class LandClass:
     """One class of a legend."""
@@ -116,7 +123,7 @@ class Legend:
             return self._by_code[int(code)]
         except KeyError:
             raise LegendError(
-                f"Class code {code} is not in the legend (codes {list(self.codes)})."
+                f"Class code {code} is not in the legend (codes {shown_codes(self.codes)})."
             ) from None
 
     def colormap(self) -> dict[int, tuple[int, int, int, int]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
 from landcover.errors import LegendError
-from landcover.legend import NODATA, LandClass, Legend
+from landcover.legend import NODATA, LandClass, Legend, shown_codes
 from pipeline.cog import read_legend
 
 _FOLDER = Path(__file__).with_name("legends")
@@ -43,10 +43,10 @@ class ValueLegend:
         bits = values.astype(np.int16 if values.dtype.kind == "i" else np.uint16).view(np.uint16)
         codes = self._table[bits]
         if codes.min(initial=0) == _UNKNOWN:
-            unknown = sorted({int(value) for value in np.unique(values[codes == _UNKNOWN])})
+            unknown = np.unique(values[codes == _UNKNOWN])
             raise LegendError(
-                f"The class raster holds the codes {unknown}, which its legend lacks (it has "
-                f"{sorted(self.codes)}); give it the right legend."
+                f"The class raster holds the codes {shown_codes(unknown)}, which its legend lacks (it has "
+                f"{shown_codes(self.codes)}); give it the right legend."
             )
         narrow = np.uint8 if max(self.legend.codes) < 256 else np.uint16
         return codes.astype(narrow)
