@@ -581,6 +581,39 @@ def summarize(
 
 
 @app.command()
+def series(
+    maps: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Three or more folders of runs (OUT/REGION/PERIOD) or class rasters with a date in their name."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder.")] = Path("series"),
+    legend: LegendName = None,
+    stay: Annotated[
+        float,
+        typer.Option(help="Probability that a pixel keeps its class from one date to the next."),
+    ] = 0.95,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of such probabilities instead: from, to, probability, by class code."
+        ),
+    ] = None,
+) -> None:
+    """Make maps of several dates consistent: classes by date, what is stable, when it changed, hectares."""
+    from pipeline.series import dated_maps, series
+
+    details = _verb(
+        series, maps=dated_maps(maps), output=output, legend=legend, stay=stay, table=table
+    )
+    typer.echo(
+        f"{len(details['dates'])} dates: {details['stable_ha']:,.2f} ha stable, "
+        f"{details['changed_ha']:,.2f} ha changed: {output}"
+    )
+
+
+@app.command()
 def publish(
     folder: Annotated[Path, typer.Argument(help="Folder of a run: OUT/REGION/PERIOD.")],
 ) -> None:
