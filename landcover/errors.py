@@ -6,7 +6,8 @@ LandcoverError
 ├── CatalogError      a catalogue cannot be searched, or holds no scene
 ├── RasterError       a raster cannot be read, placed on the Earth, or is not what it should be
 ├── LegendError       class codes, names or colours contradict each other
-└── CheckpointError   a model file cannot be used, or not with this raster
+├── CheckpointError   a model file cannot be used, or not with this raster
+└── SampleError       a sample cannot be drawn, or its labels cannot be used
 
 The message is one sentence for the person at the keyboard: what was found and where, what was
 expected, and what to do. The command line prints it and exits with code 1.
@@ -19,6 +20,7 @@ __all__ = [
     "LegendError",
     "RasterError",
     "RegionError",
+    "SampleError",
     "SettingsError",
 ]
 
@@ -49,3 +51,7 @@ class LegendError(LandcoverError):
 
 class CheckpointError(LandcoverError):
     """A model file cannot be used, or not with this raster."""
+
+
+class SampleError(LandcoverError):
+    """A sample for labelling cannot be drawn, or its labels cannot be used."""
