@@ -123,7 +123,7 @@ class LabelledSample:
     @cached_property
     def _sampled(self) -> Floats:
         """Sampled area of each stratum."""
-        return np.bincount(self.strata, self.areas, len(self.names))
+        return np.asarray(np.bincount(self.strata, self.areas, len(self.names)), float)
 
     @cached_property
     def _scale(self) -> Floats:
@@ -134,7 +134,8 @@ class LabelledSample:
         return np.asarray((self.hectares / self._sampled) ** 2 * left * n / np.maximum(n - 1, 1))
 
     def _means(self, values: Floats) -> Floats:
-        return np.bincount(self.strata, self.areas * values, len(self.names)) / self._sampled
+        sums = np.bincount(self.strata, self.areas * values, len(self.names))
+        return np.asarray(sums / self._sampled)
 
     def _ratio(self, part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> Measure:
         """Area of a part by that of a whole, both given by who of the sample belongs to them."""

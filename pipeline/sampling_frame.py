@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
-from landcover.area import PixelAreas, Tally, check_codes
+from landcover.area import PixelAreas, Tally
 from landcover.errors import LegendError, RasterError, SampleError
 from landcover.legend import NODATA
 from landcover.sampling import Stratum
@@ -20,7 +20,9 @@ from pipeline.value_legend import value_legend
 
 _STRIP_PIXELS = 2**20
 """Pixels of a strip, at most, unless a row has more."""
-_LEAST_MANY = 1 << 16
+_MOST_STRATA = 1_000
+_MOST_KEYS = 2**23
+"""Pairs of stratum and class that are counted: 16 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -56,24 +58,24 @@ class SamplingFrame:
     @cached_property
     def cells(self) -> Cells:
         """What it holds, from one pass over the rasters; see `sampling_frame` for what is raised."""
-        legend = self.raster.legend
-        tally = Tally.zeros(max(_LEAST_MANY, self._base << 16 if self.strata else 0))
-        for rows, keys, _ in self._keyed():
-            tally.add(keys, self.areas.units(rows))
-        keys = np.flatnonzero(tally.pixels[1:]) + 1
-        if not len(keys):
+        tally = Tally.zeros(self._keys)
+        for strip, keys, _ in self._keyed():
+            tally.add(keys, self.areas.units(strip))
+        cells = np.flatnonzero(tally.pixels[1:]) + 1
+        if not len(cells):
+            raise SampleError(f"{self.raster.dataset.name} has no pixel with a class to draw.")
+        groups, rows = np.unique(cells if self.cross else cells // self._base, return_inverse=True)
+        if len(groups) > _MOST_STRATA:
             raise SampleError(
-                f"{self.raster.dataset.name} has no pixel with a class; none is drawn."
+                f"{len(groups):,} strata are more than anybody can label; give {_MOST_STRATA:,} or fewer."
             )
-        found, columns = keys // self._base, keys % self._base - 1
-        check_codes(np.asarray(legend.codes)[columns], legend)
-        groups, rows = np.unique(keys if self.cross else found, return_inverse=True)
-        hectares = np.zeros((len(groups), len(legend)))
-        pixels = np.zeros((len(groups), len(legend)), np.int64)
-        hectares[rows, columns] = self.areas.hectares(tally.units[keys])
-        pixels[rows, columns] = tally.pixels[keys]
+        columns = cells % self._base - 1
+        hectares = np.zeros((len(groups), self._base - 1))
+        pixels = np.zeros(hectares.shape, np.int64)
+        hectares[rows, columns] = self.areas.hectares(tally.units[cells])
+        pixels[rows, columns] = tally.pixels[cells]
         numbers = np.zeros(len(tally.pixels), np.uint16)
-        numbers[keys] = rows + 1
+        numbers[cells] = rows + 1
         names = [self._name(int(group)) for group in groups]
         strata = [
             Stratum(number, name, int(pixels[number - 1].sum()), float(hectares[number - 1].sum()))
@@ -88,7 +90,19 @@ class SamplingFrame:
 
     @cached_property
     def _base(self) -> int:
+        """Keys of a cell are group x base + place of the class in the legend, from 1; 0 is nodata."""
         return len(self.raster.legend) + 1
+
+    @cached_property
+    def _keys(self) -> int:
+        """How many keys there are."""
+        groups = self._base if self.strata is None else np.iinfo(self.strata.dtypes[0]).max + 1
+        if groups * self._base > _MOST_KEYS:
+            raise SampleError(
+                f"A legend of {self._base - 1:,} classes with so many codes of strata is too much to count; "
+                "give a legend of the classes that there are."
+            )
+        return groups * self._base
 
     @cached_property
     def _columns(self) -> NDArray[np.int64]:
@@ -116,7 +130,7 @@ class SamplingFrame:
         return f"{name} / {classes[group % self._base - 1].name}" if self.cross else name
 
     def _keyed(self) -> Iterator[tuple[slice, NDArray[np.int64], NDArray[np.integer]]]:
-        """Rows, key of the cell (stratum code x base + class place, 0 is nodata), and class codes."""
+        """Rows, keys of the cells, and class codes, from top to bottom."""
         if self.strata is None:
             for rows, codes in self.raster.strips(self.step):
                 place = self._columns[codes]
@@ -127,8 +141,8 @@ class SamplingFrame:
             known = self._known(values)
             if ((codes != NODATA) & (known == 0)).any():
                 raise SampleError(
-                    f"{self.strata.name} gives no stratum to some pixels that have a class; every pixel "
-                    "of the map needs one, so that each can be drawn: fill them, e.g. with a code for the rest."
+                    f"{self.strata.name} gives no stratum to some pixels that have a class, so they could not be "
+                    "drawn; give them one, e.g. a code for the rest."
                 )
             yield (
                 rows,
