@@ -141,4 +141,9 @@ def _rule(rules: Element, c: LandClass, attribute: str) -> None:
 
 def _document(root: Element, head: str) -> str:
     indent(root)
-    return head + _NOT_XML.sub("", tostring(root, encoding="unicode")) + "\n"
+    return head + xml_text(root) + "\n"
+
+
+def xml_text(root: Element) -> str:
+    """An element as text, without the characters that no XML document may hold."""
+    return _NOT_XML.sub("", tostring(root, encoding="unicode"))

@@ -1,0 +1,312 @@
+"""Estimate the accuracy of a map and the true areas of its classes from a labelled sample."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+from rich.table import Table
+from rich.text import Text
+
+from landcover.area_estimation import LabelledSample, Measure
+from landcover.errors import SampleError, SettingsError
+from landcover.legend import NODATA
+from pipeline.artifacts import write_json, write_text
+from pipeline.cog import open_raster, raster_grid
+from pipeline.sample_file import SampleFile, read_sample
+
+_FEW = 5
+"""Sampled pixels of a class that the map calls something else below which its interval is rough."""
+_SAME = 1e-6
+"""Largest relative difference of areas of the same class of the same map."""
+
+
+def estimate_areas(
+    *,
+    sample: Path,
+    output: Path | None = None,
+    areas: Path | None = None,
+    reference: Path | None = None,
+    allow_unlabelled: bool = False,
+) -> dict[str, Any]:
+    """Estimate accuracy and areas, with 95 % intervals, from a sample that was drawn and labelled.
+
+    sample: GeoPackage of `pipeline.draw_sample.draw_sample`. output: JSON of the result; its classes go
+    into a CSV beside it. areas: table of `summarize` for the same map, whose columns of hectares are set
+    beside the estimates. reference: raster of class codes that labels the sample instead of a person.
+    allow_unlabelled: leave out pixels without a label, which is sound only if they are so by chance.
+    Returns JSON values: overall_accuracy, classes (one record each), matrix of sampled pixels and of
+    proportions (rows map, columns reference), notes; what is not known is None.
+    Raises SampleError where labels are missing or are no classes, or a stratum has too few; SettingsError
+    where `areas` is of another map; RasterError where the reference cannot be read.
+    """
+    table = _csv_path(output, sample) if output else None
+    file = read_sample(sample)
+    labels = file.labels if reference is None else _from_raster(reference, file)
+    unlabelled = int((labels == NODATA).sum())
+    _check_labelled(sample, reference, labels, allow_unlabelled)
+    labelled = _labelled(file, labels)
+    beside = _read_areas(areas, file) if areas else {}
+    result = _result(file, labelled, beside) | {"unlabelled": unlabelled}
+    result["notes"] = _notes(result, file, labels)
+    if output and table:
+        write_json(output, result)
+        write_text(table, _csv(result["classes"]))
+    return result
+
+
+def estimate_tables(result: Mapping[str, Any]) -> list[Table]:
+    """The result of `estimate_areas` for the screen: the matrix, accuracies, areas."""
+    return [_matrix_table(result), _accuracy_table(result), _area_table(result)]
+
+
+def _check_labelled(
+    sample: Path, reference: Path | None, labels: NDArray[np.int64], allowed: bool
+) -> None:
+    missing = int((labels == NODATA).sum())
+    if missing == len(labels):
+        raise SampleError(
+            f"None of the {len(labels)} pixels of {reference or sample} has a label; open the layer sample in QGIS, "
+            "switch editing on and choose the class of each."
+        )
+    if missing and not allowed:
+        raise SampleError(
+            f"{missing} of {len(labels)} pixels of {reference or sample} have no label (the first is "
+            f"{int(np.flatnonzero(labels == NODATA)[0]) + 1}); label them, or give --allow-unlabelled to leave them out."
+        )
+
+
+def _labelled(file: SampleFile, labels: NDArray[np.int64]) -> LabelledSample:
+    """The pixels that have a label, as the estimators take them."""
+    codes = np.asarray(file.legend.codes)
+    place = np.zeros(int(codes.max()) + 1, np.int64)
+    place[codes] = np.arange(len(codes))
+    kept = labels != NODATA
+    return LabelledSample(
+        len(codes),
+        tuple(s.name for s in file.strata),
+        np.array([s.hectares for s in file.strata]),
+        np.array([s.pixels for s in file.strata]),
+        file.numbers[kept] - 1,
+        place[file.codes[kept]],
+        place[labels[kept]],
+        file.areas[kept],
+    )
+
+
+def _from_raster(path: Path, file: SampleFile) -> NDArray[np.int64]:
+    """Codes of a raster at the centres of the sampled pixels; 0 outside it."""
+    with open_raster(path) as dataset:
+        grid = raster_grid(dataset)
+        move = pyproj.Transformer.from_crs(file.crs, dataset.crs, always_xy=True)
+        xs, ys = move.transform(*file.centres.T)
+        back = ~grid.affine
+        cols, rows = (
+            np.floor(np.nan_to_num(value, nan=-1, posinf=-1, neginf=-1)).astype(np.int64)
+            for value in (back.a * xs + back.b * ys + back.c, back.d * xs + back.e * ys + back.f)
+        )
+        inside = (rows >= 0) & (rows < dataset.height) & (cols >= 0) & (cols < dataset.width)
+        values = np.zeros(len(rows))
+        try:
+            for i in np.flatnonzero(inside):
+                values[i] = dataset.read(1, window=Window(cols[i], rows[i], 1, 1))[0, 0]
+        except RasterioError as error:
+            raise SampleError(f"{path} cannot be read: {error}; check that it is whole.") from error
+        if dataset.nodata is not None:
+            values[values == dataset.nodata] = NODATA
+    strange = sorted(set(values.tolist()) - {NODATA, *file.legend.codes})
+    if strange:
+        raise SampleError(
+            f"{path} holds {', '.join(f'{v:g}' for v in strange[:5])} at sampled pixels, which is no class of the "
+            f"map (codes {', '.join(map(str, file.legend.codes))}); give a reference with its codes."
+        )
+    return values.astype(np.int64)
+
+
+def _result(
+    file: SampleFile, sample: LabelledSample, beside: Mapping[int, Mapping[str, float | None]]
+) -> dict[str, Any]:
+    return {
+        "map": file.settings.get("map"),
+        "map_sha256": file.settings.get("map_sha256"),
+        "pixels": int(sample.drawn.sum()),
+        "strata": [
+            {"name": s.name, "hectares": s.hectares, "pixels": s.pixels, "labelled": int(n)}
+            for s, n in zip(file.strata, sample.drawn, strict=True)
+        ],
+        "area_ha": float(sample.hectares.sum()),
+        "overall_accuracy": _share("", sample.overall_accuracy),
+        "classes": [
+            {
+                "class_code": c.class_code,
+                "class_name": c.class_name,
+                "labelled": int(sample.counts[:, k].sum()),
+                "pixel_ha": c.mapped_ha,
+                **beside.get(c.class_code, {}),
+                **_hectares(sample.area(k), float(sample.hectares.sum())),
+                **_share("users_accuracy", sample.users_accuracy(k)),
+                **_share("producers_accuracy", sample.producers_accuracy(k)),
+            }
+            for k, c in enumerate(file.classes)
+        ],
+        "matrix": sample.counts.tolist(),
+        "proportions": sample.proportions.tolist(),
+    }
+
+
+def _hectares(area: Measure, total: float) -> dict[str, float | None]:
+    """An area with its standard error and 95 % interval, which ends at nothing and at everything."""
+    return {
+        "estimated_ha": _known(area.value),
+        "standard_error_ha": _known(area.error),
+        "margin_ha": _known(area.margin),
+        "low_ha": _known(max(0.0, area.value - area.margin) if area.margin >= 0 else math.nan),
+        "high_ha": _known(min(total, area.value + area.margin) if area.margin >= 0 else math.nan),
+    }
+
+
+def _share(name: str, measure: Measure) -> dict[str, float | None]:
+    """A share with its standard error and half its 95 % interval."""
+    start = f"{name}_" if name else ""
+    return {
+        name or "value": _known(measure.value),
+        f"{start}standard_error": _known(measure.error),
+        f"{start}margin": _known(measure.margin),
+    }
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _notes(result: Mapping[str, Any], file: SampleFile, labels: NDArray[np.int64]) -> list[str]:
+    """What a reader must know before quoting the figures, one sentence each."""
+    notes = []
+    counts = np.asarray(result["matrix"])
+    missed = counts.sum(axis=0) - counts.diagonal()
+    for c, row, few in zip(file.classes, result["classes"], missed, strict=True):
+        if c.mapped_pixels and not row["labelled"]:
+            notes.append(f"No sampled pixel is {c.class_name} in truth: how much of it there is is not known.")  # fmt: skip
+        elif row["labelled"] and few < _FEW:
+            notes.append(
+                f"{c.class_name}: only {few} sampled pixels of it are mapped as something else, so its interval is "
+                "rough and may be too short; a larger sample mends that."
+            )
+    if result["unlabelled"]:
+        last = int(np.flatnonzero(labels).max()) + 1
+        gaps = int((labels[:last] == NODATA).sum())
+        notes.append(
+            f"{result['unlabelled']} of {len(labels)} pixels have no label and were left out"
+            + (
+                f"; {gaps} of them come before pixels that have one, so they were skipped, not left for later: "
+                "if they are harder than others, all figures are biased."
+                if gaps
+                else ", the last in a random order, so the rest is still a random sample."
+            )
+        )
+    return notes
+
+
+def _read_areas(path: Path, file: SampleFile) -> dict[int, dict[str, float | None]]:
+    """Hectares beside the estimate, by class code; SettingsError where the table is of another map."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        pixels = {int(row["class_code"]): float(row["area_ha"]) for row in rows}
+        polygons = {
+            int(row["class_code"]): float(row["polygon_ha"]) for row in rows if row.get("polygon_ha")
+        }  # fmt: skip
+    except (OSError, UnicodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+        raise SettingsError(
+            f"{path} is no area table of `landcover summarize` ({error}); give the areas.csv of the map."
+        ) from error
+    for c in file.classes:
+        found = pixels.get(c.class_code, 0.0)
+        if not math.isclose(found, c.mapped_ha, rel_tol=_SAME, abs_tol=_SAME):
+            raise SettingsError(
+                f"{path} is of another map than the sample: it has {found:,.2f} ha of {c.class_name}, the sampled "
+                f"map {c.mapped_ha:,.2f} ha; give the areas.csv of that map."
+            )
+    return {c.class_code: {"polygon_ha": polygons.get(c.class_code)} for c in file.classes}
+
+
+def _csv_path(output: Path, sample: Path) -> Path:
+    """Where the table goes; SettingsError where one of the two would overwrite what must stay."""
+    if output.suffix.lower() != ".json" or output.resolve() == sample.resolve():
+        raise SettingsError(
+            f"The result would be {output}; name a file that ends in .json (its table goes into a .csv beside it)."
+        )
+    return output.with_suffix(".csv")
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    stream = io.StringIO()
+    table = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return stream.getvalue()
+
+
+def _matrix_table(result: Mapping[str, Any]) -> Table:
+    table = Table(
+        title="Error matrix: sampled pixels and share of the area (%)",
+        caption="Rows are the map, columns the truth.",
+    )
+    table.add_column("Map")
+    for row in result["classes"]:
+        table.add_column(Text(row["class_name"]), justify="right")
+    for row, counts, shares in zip(result["classes"], result["matrix"], result["proportions"], strict=True):  # fmt: skip
+        cells = [f"{n:,}\n{100 * p:.2f}" if n else "-" for n, p in zip(counts, shares, strict=True)]
+        table.add_row(Text(row["class_name"]), *cells)
+    return table
+
+
+def _accuracy_table(result: Mapping[str, Any]) -> Table:
+    overall = result["overall_accuracy"]
+    table = Table(
+        title="Accuracy, with 95 % intervals",
+        caption=f"Overall accuracy {_plus_minus(overall['value'], overall['margin'], 3)}, "
+        f"{result['pixels']:,} labelled pixels",
+    )
+    table.add_column("Class")
+    for header in ("User's acc.", "Producer's acc."):
+        table.add_column(header, justify="right")
+    for row in result["classes"]:
+        figures = (
+            _plus_minus(row[name], row[f"{name}_margin"], 3)
+            for name in ("users_accuracy", "producers_accuracy")
+        )
+        table.add_row(Text(row["class_name"]), *figures)
+    return table
+
+
+def _area_table(result: Mapping[str, Any]) -> Table:
+    polygons = any("polygon_ha" in row for row in result["classes"])
+    table = Table(title="Area by class, mapped and estimated (ha, with 95 % interval)")
+    table.add_column("Class")
+    headers = ["Pixels", *(["Polygons"] if polygons else []), "Estimated", "Interval"]
+    for header in headers:
+        table.add_column(header, justify="right")
+    for row in result["classes"]:
+        mapped = [row["pixel_ha"], *([row["polygon_ha"]] if polygons else [])]
+        low, high = (_figure(row[name], 2) for name in ("low_ha", "high_ha"))
+        table.add_row(
+            Text(row["class_name"]), *(_figure(value, 2) for value in mapped),
+            _plus_minus(row["estimated_ha"], row["margin_ha"], 2), f"{low} to {high}",
+        )  # fmt: skip
+    return table
+
+
+def _plus_minus(value: float | None, margin: float | None, digits: int) -> str:
+    return f"{_figure(value, digits)} \u00b1 {_figure(margin, digits)}"
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
