@@ -234,7 +234,8 @@ def _read_areas(path: Path, file: SampleFile) -> dict[int, dict[str, float | Non
                 f"{path} is of another map than the sample: it has {found:,.2f} ha of {c.class_name}, the sampled "
                 f"map {c.mapped_ha:,.2f} ha; give the areas.csv of that map."
             )
-    return {c.class_code: {"polygon_ha": polygons.get(c.class_code)} for c in file.classes}
+    codes = file.legend.codes if polygons else ()
+    return {code: {"polygon_ha": polygons.get(code)} for code in codes}
 
 
 def _csv_path(output: Path, sample: Path) -> Path:
@@ -259,12 +260,13 @@ def _matrix_table(result: Mapping[str, Any]) -> Table:
         title="Error matrix: sampled pixels and share of the area (%)",
         caption="Rows are the map, columns the truth.",
     )
+    table.add_column("Code", justify="right")
     table.add_column("Map")
     for row in result["classes"]:
-        table.add_column(Text(row["class_name"]), justify="right")
+        table.add_column(str(row["class_code"]), justify="right")
     for row, counts, shares in zip(result["classes"], result["matrix"], result["proportions"], strict=True):  # fmt: skip
         cells = [f"{n:,}\n{100 * p:.2f}" if n else "-" for n, p in zip(counts, shares, strict=True)]
-        table.add_row(Text(row["class_name"]), *cells)
+        table.add_row(str(row["class_code"]), Text(row["class_name"]), *cells)
     return table
 
 

@@ -1,6 +1,7 @@
 """A sample for labelling as a GeoPackage: what the labeller sees, and apart from it the design."""
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -239,7 +240,11 @@ def _read(path: Path, layer: str, columns: Sequence[str]) -> tuple[list[dict[str
     if not path.is_file():
         raise SampleError(f"There is no {path}; draw a sample by `landcover assess design`.")
     try:
-        meta, table = pyogrio.read_arrow(path, layer=layer)
+        with (
+            warnings.catch_warnings()
+        ):  # what GDAL finds odd is checked here, and told in a sentence
+            warnings.simplefilter("ignore", RuntimeWarning)
+            meta, table = pyogrio.read_arrow(path, layer=layer)
     except (DataLayerError, DataSourceError, CRSError, pa.ArrowException) as error:
         raise SampleError(
             f"{path} is no sample of `landcover assess design`, or a copy of a part of it (table {layer}: "
