@@ -6,8 +6,14 @@ stratified random sampling when the strata are different from the map classes", 
 "Good practices for estimating area and assessing accuracy of land change", Remote Sensing of Environment
 148, eqs 1 to 11. Both count pixels; here a pixel counts by its area, so hectares are right where
 pixels differ in size: each stratum's mean is the ratio of sampled areas (Cochran 1977, chapter 6).
+
+Beside 1.96 standard errors, which those papers quote, shares and areas have an interval that also holds where
+the sample met few pixels or none: those of Wilson (1927) for each stratum, put together as Zou, Huang and Zhang
+(2009), "A note on confidence interval estimation for a linear function of binomial proportions",
+Computational Statistics and Data Analysis 53(4): 1080-1085.
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,15 +39,19 @@ class Measure:
     value: float
     error: float
     """Standard error."""
+    low: float = math.nan
+    """Where the 95 % interval begins; known for shares of the whole area only."""
+    high: float = math.nan
+    """Where it ends."""
 
     @property
     def margin(self) -> float:
-        """Half the 95 % interval, by the normal approximation."""
+        """Half a 95 % interval by the normal approximation."""
         return _NORMAL * self.error
 
     def times(self, factor: float) -> "Measure":
         """The same in another unit."""
-        return Measure(self.value * factor, self.error * factor)
+        return Measure(*(factor * part for part in (self.value, self.error, self.low, self.high)))
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,7 @@ class LabelledSample:
     @property
     def overall_accuracy(self) -> Measure:
         """Share of the area on which map and reference agree."""
-        return self._ratio(self.mapped == self.reference, np.ones(len(self.mapped), bool))
+        return self._share(self.mapped == self.reference)
 
     def users_accuracy(self, code: int) -> Measure:
         """Share of the area mapped as a class (index) that is of it."""
@@ -115,9 +125,9 @@ class LabelledSample:
     def area(self, code: int) -> Measure:
         """Hectares of a class (index); its standard error is unknown where the sample has none."""
         reference = self.reference == code
-        share = self._ratio(reference, np.ones(len(reference), bool))
+        share = self._share(reference)
         if not reference.any() and (self.drawn < self.pixels).any():
-            share = Measure(0.0, math.nan)
+            share = dataclasses.replace(share, error=math.nan)
         return share.times(float(self.hectares.sum()))
 
     @cached_property
@@ -129,13 +139,38 @@ class LabelledSample:
     def _scale(self) -> Floats:
         """Variance of a stratum's total by the sum of squares of its sampled residuals."""
         n = self.drawn
-        fraction = n / self.pixels
-        left = np.where(fraction > _SMALL_FRACTION, 1 - fraction, 1.0)
-        return np.asarray((self.hectares / self._sampled) ** 2 * left * n / np.maximum(n - 1, 1))
+        corrected = n / np.maximum(n - 1, 1) * self._left
+        return np.asarray((self.hectares / self._sampled) ** 2 * corrected)
+
+    @property
+    def _left(self) -> Floats:
+        """Share of each stratum's variance that drawing without replacement leaves."""
+        fraction = self.drawn / self.pixels
+        return np.where(fraction > _SMALL_FRACTION, 1 - fraction, 1.0)
+
+    @cached_property
+    def _effective(self) -> Floats:
+        """Pixels of equal size, drawn with replacement, that tell as much of each stratum."""
+        squares = np.bincount(self.strata, self.areas**2, len(self.names))
+        whole = np.full(len(self.names), np.inf)
+        np.divide(self._sampled**2 / squares, self._left, out=whole, where=self._left > 0)
+        return whole
 
     def _means(self, values: Floats) -> Floats:
         sums = np.bincount(self.strata, self.areas * values, len(self.names))
         return np.asarray(sums / self._sampled)
+
+    def _share(self, part: NDArray[np.bool_]) -> Measure:
+        """Share of the whole area that a part has, with both intervals."""
+        ratio = self._ratio(part, np.ones(len(part), bool))
+        weights, shares = self.hectares / self.hectares.sum(), self._means(part.astype(float))
+        low, high = _wilson(shares, self._effective)
+        return Measure(
+            ratio.value,
+            ratio.error,
+            max(0.0, ratio.value - math.sqrt(float(((weights * (shares - low)) ** 2).sum()))),
+            min(1.0, ratio.value + math.sqrt(float(((weights * (high - shares)) ** 2).sum()))),
+        )
 
     def _ratio(self, part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> Measure:
         """Area of a part by that of a whole, both given by who of the sample belongs to them."""
@@ -148,3 +183,11 @@ class LabelledSample:
         rest -= self._means(rest)[self.strata]
         squares = np.bincount(self.strata, (self.areas * rest) ** 2, len(self.names))
         return Measure(ratio, math.sqrt(float(self._scale @ squares)) / below)
+
+
+def _wilson(shares: Floats, n: Floats) -> tuple[Floats, Floats]:
+    """Limits of the 95 % intervals of shares found among n (Wilson 1927)."""
+    square = _NORMAL**2 / n
+    middle = (shares + square / 2) / (1 + square)
+    half = np.sqrt(square * shares * (1 - shares) + square**2 / 4) / (1 + square)
+    return np.clip(middle - half, 0, shares), np.clip(middle + half, shares, 1)

@@ -23,7 +23,7 @@ from pipeline.cog import open_raster, raster_grid
 from pipeline.sample_file import SampleFile, read_sample
 
 _FEW = 5
-"""Sampled pixels of a class that the map calls something else below which its interval is rough."""
+"""Sampled pixels of a class that the map calls something else below which 1.96 standard errors are rough."""
 _SAME = 1e-6
 """Largest relative difference of areas of the same class of the same map."""
 
@@ -133,6 +133,7 @@ def _from_raster(path: Path, file: SampleFile) -> NDArray[np.int64]:
 def _result(
     file: SampleFile, sample: LabelledSample, beside: Mapping[int, Mapping[str, float | None]]
 ) -> dict[str, Any]:
+    overall = sample.overall_accuracy
     return {
         "map": file.settings.get("map"),
         "map_sha256": file.settings.get("map_sha256"),
@@ -142,7 +143,8 @@ def _result(
             for s, n in zip(file.strata, sample.drawn, strict=True)
         ],
         "area_ha": float(sample.hectares.sum()),
-        "overall_accuracy": _share("", sample.overall_accuracy),
+        "overall_accuracy": _share("", overall)
+        | {"low": _known(overall.low), "high": _known(overall.high)},
         "classes": [
             {
                 "class_code": c.class_code,
@@ -150,7 +152,7 @@ def _result(
                 "labelled": int(sample.counts[:, k].sum()),
                 "pixel_ha": c.mapped_ha,
                 **beside.get(c.class_code, {}),
-                **_hectares(sample.area(k), float(sample.hectares.sum())),
+                **_hectares(sample.area(k)),
                 **_share("users_accuracy", sample.users_accuracy(k)),
                 **_share("producers_accuracy", sample.producers_accuracy(k)),
             }
@@ -161,19 +163,19 @@ def _result(
     }
 
 
-def _hectares(area: Measure, total: float) -> dict[str, float | None]:
-    """An area with its standard error and 95 % interval, which ends at nothing and at everything."""
+def _hectares(area: Measure) -> dict[str, float | None]:
+    """An area with its standard error, 1.96 of these, and its 95 % interval."""
     return {
         "estimated_ha": _known(area.value),
         "standard_error_ha": _known(area.error),
         "margin_ha": _known(area.margin),
-        "low_ha": _known(max(0.0, area.value - area.margin) if area.margin >= 0 else math.nan),
-        "high_ha": _known(min(total, area.value + area.margin) if area.margin >= 0 else math.nan),
+        "low_ha": _known(area.low),
+        "high_ha": _known(area.high),
     }
 
 
 def _share(name: str, measure: Measure) -> dict[str, float | None]:
-    """A share with its standard error and half its 95 % interval."""
+    """A share with its standard error and 1.96 of these."""
     start = f"{name}_" if name else ""
     return {
         name or "value": _known(measure.value),
@@ -191,14 +193,16 @@ def _notes(result: Mapping[str, Any], file: SampleFile, labels: NDArray[np.int64
     notes = []
     counts = np.asarray(result["matrix"])
     missed = counts.sum(axis=0) - counts.diagonal()
-    for c, row, few in zip(file.classes, result["classes"], missed, strict=True):
-        if c.mapped_pixels and not row["labelled"]:
-            notes.append(f"No sampled pixel is {c.class_name} in truth: how much of it there is is not known.")  # fmt: skip
-        elif row["labelled"] and few < _FEW:
-            notes.append(
-                f"{c.class_name}: only {few} sampled pixels of it are mapped as something else, so its interval is "
-                "rough and may be too short; a larger sample mends that."
-            )
+    rough = [
+        f"{c.class_name} ({n})"
+        for c, n in zip(file.classes, missed, strict=True)
+        if c.mapped_pixels and n < _FEW
+    ]
+    if rough:
+        notes.append(
+            f"The map missed fewer than {_FEW} sampled pixels of {', '.join(rough)}: there \u00b1 may be too short; "
+            "go by the interval, or draw a larger sample."
+        )
     if result["unlabelled"]:
         last = int(np.flatnonzero(labels).max()) + 1
         gaps = int((labels[:last] == NODATA).sum())
@@ -273,7 +277,7 @@ def _matrix_table(result: Mapping[str, Any]) -> Table:
 def _accuracy_table(result: Mapping[str, Any]) -> Table:
     overall = result["overall_accuracy"]
     table = Table(
-        title="Accuracy, with 95 % intervals",
+        title="Accuracy \u00b1 1.96 standard errors",
         caption=f"Overall accuracy {_plus_minus(overall['value'], overall['margin'], 3)}, "
         f"{result['pixels']:,} labelled pixels",
     )
@@ -291,7 +295,10 @@ def _accuracy_table(result: Mapping[str, Any]) -> Table:
 
 def _area_table(result: Mapping[str, Any]) -> Table:
     polygons = any("polygon_ha" in row for row in result["classes"])
-    table = Table(title="Area by class, mapped and estimated (ha, with 95 % interval)")
+    table = Table(
+        title="Area by class, mapped and estimated (ha, with 95 % interval)",
+        caption="\u00b1 is 1.96 standard errors; the interval also holds where few pixels were found.",
+    )
     table.add_column("Class")
     headers = ["Pixels", *(["Polygons"] if polygons else []), "Estimated", "Interval"]
     for header in headers:

@@ -155,6 +155,7 @@ def test_a_census_has_no_error() -> None:
     sample = of_matrix([[3, 1], [0, 1]], [4, 1], 0.01)
     assert sample.area(0).value == pytest.approx(0.03)
     assert [sample.area(k).error for k in (0, 1)] == [0, 0]
+    assert sample.area(0).low == sample.area(0).high == pytest.approx(0.03)
     assert sample.overall_accuracy.value == pytest.approx(0.8)
 
 
@@ -201,5 +202,23 @@ def test_intervals_hold_the_true_area_in_93_to_97_of_100_draws(degrees: bool) ->
     if degrees:  # rows from the equator to 60 degrees north: pixels of half the size at the top
         areas *= np.cos(np.radians(np.linspace(60, 0, 384)))[:, None]
     held = coverage(mapped.ravel(), truth.ravel(), areas.ravel(), size=2_000, draws=2_000)
-    assert held.min() >= 0.93, held
-    assert held.max() <= 0.97, held
+    for shares in (held.normal, held.interval):
+        assert shares.min() >= 0.93, held
+        assert shares.max() <= 0.97, held
+
+
+def test_the_interval_of_one_stratum_is_that_of_wilson() -> None:
+    """10 of 50: from 0.1124 to 0.3304; none of 50: up to 3.84 / 53.84."""
+    sample = of_matrix([[10, 40], [0, 2]], [10**6, 2])
+    ten = sample.area(0).times(1 / (10**6 * 0.09))
+    assert (round(ten.low, 4), round(ten.high, 4)) == (0.1124, 0.3304)
+    none = of_matrix([[0, 50], [0, 2]], [10**6, 2]).area(0).times(1 / (10**6 * 0.09))
+    assert (none.value, none.low, math.isnan(none.error)) == (0, 0, True)
+    assert none.high == pytest.approx(1.96**2 / (50 + 1.96**2), rel=1e-5)
+
+
+def test_the_interval_of_many_labels_is_the_normal_one() -> None:
+    """With ten thousand labels both intervals are the same to a part in a hundred."""
+    area = of_matrix([[4_000, 1_000], [2_000, 3_000]], [10**7, 10**7]).area(0)
+    assert area.high - area.value == pytest.approx(area.margin, rel=0.01)
+    assert area.value - area.low == pytest.approx(area.margin, rel=0.01)
