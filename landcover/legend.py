@@ -126,6 +126,17 @@ class Legend:
                 f"Class code {code} is not in the legend (codes {shown_codes(self.codes)})."
             ) from None
 
+    def code_of(self, text: str) -> int | None:
+        """Code of the class that a text means, a code (`5`, `5.0`) or else a name in any case; None if none."""
+        wanted = text.strip().casefold()
+        try:
+            number = float(wanted)
+        except ValueError:
+            number = 0.0
+        if number in self._by_code:
+            return int(number)
+        return next((c.code for c in self.classes if c.name.casefold() == wanted), None)
+
     def colormap(self) -> dict[int, tuple[int, int, int, int]]:
         """RGBA by code, with nodata transparent, as rasterio's `write_colormap` takes it."""
         return {NODATA: (0, 0, 0, 0)} | {c.code: (*c.rgb, 255) for c in self.classes}

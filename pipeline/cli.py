@@ -760,6 +760,10 @@ def design(
         conjecture=conjecture or (), minimum=minimum, size=size, seed=seed,
     )  # fmt: skip
     Console().print(design_table(details))
+    if details["size"] > details["wanted"]:
+        typer.echo(
+            f"Note: {details['wanted']:,} pixels are wanted; {minimum} of each stratum (--minimum) make {details['size']:,}."
+        )
     typer.echo(
         f"Label the layer sample of {output} in QGIS; then: landcover assess estimate {output}"
     )

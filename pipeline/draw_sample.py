@@ -38,7 +38,7 @@ class _Plan:
     error: float
     """Expected standard error of the target."""
     needed: int
-    """Pixels that the target needs, before the minimum of each stratum; 0 where the size was given."""
+    """Pixels that the target needs; 0 where the size was given."""
 
 
 def draw_sample(
@@ -65,7 +65,8 @@ def draw_sample(
     CLASS=NUMBER, or a CSV file with the columns class_code and users_accuracy. minimum: pixels of each
     stratum, at least. size: of the sample, instead of error. seed: equal seeds draw equal samples.
     strip_rows: rows read at a time; they change nothing.
-    Returns the strata with their sampled pixels, the size, and the standard error to be expected.
+    Returns the strata with their sampled pixels, the size, that wanted before the minimum of each stratum, and
+    the standard error to be expected.
     Raises RasterError, LegendError or SettingsError where an input cannot be used, SampleError where
     nothing can be drawn or `output` holds labels.
     """
@@ -93,7 +94,7 @@ def draw_sample(
             for s, n in zip(cells.strata, plan.drawn, strict=True)
         ],
         "size": int(plan.drawn.sum()),
-        "needed": plan.needed,
+        "wanted": size or plan.needed,
         "target": target or "overall accuracy",
         "expected_error": plan.error,
     }
@@ -212,10 +213,9 @@ def _users_accuracy(given: Sequence[str], legend: Legend) -> NDArray[np.float64]
 
 def _place(given: str, legend: Legend, where: str) -> int:
     """Index of a class that is given by its code or its name."""
-    wanted = given.strip().casefold()
-    for index, c in enumerate(legend.classes):
-        if wanted in (str(c.code), c.name.casefold()):
-            return index
+    code = legend.code_of(given)
+    if code is not None:
+        return legend.codes.index(code)
     raise SettingsError(
         f"{where} names the class '{given}', which the map does not have; its classes are "
         f"{', '.join(f'{c.code} ({c.name})' for c in legend.classes)}."

@@ -119,8 +119,8 @@ def _from_raster(path: Path, file: SampleFile) -> NDArray[np.int64]:
                 values[i] = dataset.read(1, window=Window(cols[i], rows[i], 1, 1))[0, 0]
         except RasterioError as error:
             raise SampleError(f"{path} cannot be read: {error}; check that it is whole.") from error
-        if dataset.nodata is not None:
-            values[values == dataset.nodata] = NODATA
+        nodata = dataset.nodata
+    values[np.isnan(values) | (values == (NODATA if nodata is None else nodata))] = NODATA
     strange = sorted(set(values.tolist()) - {NODATA, *file.legend.codes})
     if strange:
         raise SampleError(

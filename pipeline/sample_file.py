@@ -221,6 +221,7 @@ def _points(ids: NDArray[np.int64], xs: Any, ys: Any, crs: pyproj.CRS | None) ->
     count = len(ids)
     to_degrees = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
     longitudes, latitudes = to_degrees.transform(xs, ys)
+    longitudes = (longitudes + 180) % 360 - 180  # a grid may go on beyond the 180 degree meridian
     links = [viewer_links(lon, lat) for lon, lat in zip(longitudes, latitudes, strict=True)]
     empty = {"reference": pa.int32(), "confidence": pa.string(), "note": pa.string()}
     return pa.table(
@@ -346,13 +347,8 @@ def _code(path: Path, number: Any, value: Any, legend: Legend) -> int:
     text = "" if value is None or value != value else str(value).strip()  # noqa: PLR0124 - NaN
     if text in ("", str(NODATA)):
         return NODATA
-    names = {name.casefold(): code for name, code in zip(legend.names, legend.codes, strict=True)}
-    try:
-        code = names[text.casefold()] if text.casefold() in names else int(float(text))
-        whole = text.casefold() in names or float(text) == code
-    except (ValueError, OverflowError):
-        code, whole = -1, False
-    if not whole or code not in legend:
+    code = legend.code_of(text)
+    if code is None:
         raise SampleError(
             f"Pixel {number} of {path} is labelled {json.dumps(text[:80], ensure_ascii=False)}, which is no class "
             f"of the map; the classes are {', '.join(f'{c.code} ({c.name})' for c in legend.classes)}."

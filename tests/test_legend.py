@@ -57,3 +57,10 @@ def test_contradictions_are_refused(records: list[dict[str, object]], message: s
 def test_rgb() -> None:
     """A colour is read as red, green, blue."""
     assert LandClass(3, "x", "#0a141e").rgb == (10, 20, 30)
+
+
+def test_a_class_is_found_by_code_or_name() -> None:
+    """Codes go before names, also for a class that is called by another's code; the case of names is free."""
+    legend = Legend((LandClass(1, "2", "#000000"), LandClass(2, "Trees", "#ffffff")))
+    for text, code in {"2": 2, " 1.0 ": 1, "TREES": 2, "1.5": None, "": None, "nan": None, "inf": None}.items():  # fmt: skip
+        assert legend.code_of(text) == code

@@ -32,8 +32,7 @@ def test_the_sample_size_of_olofsson_2014() -> None:
 def test_the_allocations_of_olofsson_2014() -> None:
     """Table 5: proportional, and at least 100, 75 or 50 in the small classes; the rest by area.
 
-    The paper gives its large classes up to three pixels more or less (149 and 292, 165 and 325, 180 and
-    361): it rounds them by hand.
+    The paper samples 75, 75, 165 and 325: rounded by hand, so its large classes differ by up to three pixels.
     """
     assert allocate(WEIGHTS, PIXELS, 641, 0).tolist() == [13, 10, 205, 413]
     assert allocate(WEIGHTS, PIXELS, 641, 100).tolist() == [100, 100, 146, 295]
