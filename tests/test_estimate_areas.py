@@ -17,6 +17,7 @@ from pipeline.draw_sample import draw_sample
 from pipeline.estimate_areas import estimate_areas
 from pipeline.sample_file import MappedClass, SampledPixels, write_sample
 from pipeline.summarize import summarize
+from pipeline.vectorize import vectorize
 from tests.command import landcover
 from tests.run_folder import GRID, LEGEND, class_codes, write_classes
 from tests.sample_labels import edit, label, label_all, rows
@@ -179,14 +180,14 @@ def test_words_in_a_column_of_numbers_are_refused(sample: Path) -> None:
 def test_areas_of_the_map_stand_beside_the_estimate(sample: Path, tmp_path: Path) -> None:
     """Hectares of polygons where the table has them; a table of another map is refused."""
     label_all(sample)
-    table = tmp_path / "areas.csv"
+    table, polygons = tmp_path / "areas.csv", tmp_path / "landcover.gpkg"
     summarize(classes=tmp_path / "classes.tif", output=table)
     assert "polygon_ha" not in estimate_areas(sample=sample, areas=table)["classes"][0]
-    lines = table.read_text().splitlines()
-    with_polygons = [lines[0] + ",polygon_ha", *(f"{line},{n}.5" for n, line in enumerate(lines[1:]))]  # fmt: skip
-    table.write_text("\n".join(with_polygons))
+    vectorize(classes=tmp_path / "classes.tif", confidence=None, output=polygons)
+    summarize(classes=tmp_path / "classes.tif", output=table, polygons=polygons)
     result = estimate_areas(sample=sample, areas=table, output=tmp_path / "e.json")
-    assert [row["polygon_ha"] for row in result["classes"]] == [0.5, 1.5, 2.5, 3.5]
+    for row in result["classes"]:
+        assert row["polygon_ha"] == pytest.approx(row["pixel_ha"])
     header = (tmp_path / "e.csv").read_text().splitlines()[0]
     assert "pixel_ha,polygon_ha,estimated_ha" in header
     table.write_text(table.read_text().replace("1,Water,", "1,Water,9"))
