@@ -26,6 +26,7 @@ from pipeline.artifacts import file_hash
 from pipeline.sample_file import MappedClass, SampledPixels, read_sample, write_sample
 from pipeline.sampling_frame import Cells, SamplingFrame, sampling_frame
 
+_OVERALL = "overall accuracy"
 _ORDER = 0
 """Draws the order of the pixels; the numbers of the strata draw the pixels themselves."""
 
@@ -86,7 +87,7 @@ def draw_sample(
         pixels = _draw(frame, plan.drawn, seed)
         write_sample(
             output, frame.raster.grid, pixels, cells.strata, _mapped(cells, names),
-            _settings(classes, strata, seed, target or "overall accuracy", plan.error),
+            _settings(classes, strata, seed, target or _OVERALL, plan.error),
         )  # fmt: skip
     return {
         "strata": [
@@ -95,17 +96,18 @@ def draw_sample(
         ],
         "size": int(plan.drawn.sum()),
         "wanted": size or plan.needed,
-        "target": target or "overall accuracy",
+        "target": target or _OVERALL,
         "expected_error": plan.error,
     }
 
 
 def design_table(details: Mapping[str, Any]) -> Table:
     """The details of `draw_sample` as a table for the screen."""
-    target = "overall accuracy" if details["target"] == "overall accuracy" else f"area of {details['target']}"  # fmt: skip
+    target = details["target"]
+    what = target if target == _OVERALL else f"share of the area that is {target}"
     table = Table(
         title="Sample to label",
-        caption=f"{details['size']:,} pixels; standard error to be expected of the {target}: "
+        caption=f"{details['size']:,} pixels; standard error to be expected of the {what}: "
         f"{details['expected_error']:.4f}",
     )
     table.add_column("Stratum")

@@ -279,7 +279,7 @@ def _accuracy_table(result: Mapping[str, Any]) -> Table:
     table = Table(
         title="Accuracy \u00b1 1.96 standard errors",
         caption=f"Overall accuracy {_plus_minus(overall['value'], overall['margin'], 3)}, "
-        f"{result['pixels']:,} labelled pixels",
+        f"{result['pixels']:,} labelled pixels; \u00b1 0 means that no error was found, not that there is none",
     )
     table.add_column("Class")
     for header in ("User's acc.", "Producer's acc."):
