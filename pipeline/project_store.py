@@ -40,6 +40,7 @@ CREATE TABLE alerts (
 CREATE TABLE history (
     alert TEXT NOT NULL REFERENCES alerts (id), period TEXT NOT NULL, status TEXT NOT NULL, area_ha REAL NOT NULL,
     PRIMARY KEY (alert, period));
+CREATE TABLE told (alert TEXT NOT NULL, status TEXT NOT NULL, moment TEXT NOT NULL, PRIMARY KEY (alert, status));
 CREATE INDEX alerts_by_region ON alerts (region, status);
 """
 
@@ -270,6 +271,19 @@ class ProjectStore:
                 (region,),
             ).fetchall()
         return [Alert(**dict(row)) for row in rows]
+
+    def untold(self) -> list[Alert]:
+        """Alerts whose status nobody was told of yet, in the order of `alerts`."""
+        with self._open() as database:
+            told = {tuple(row) for row in database.execute("SELECT alert, status FROM told")}
+        return [alert for alert in self.alerts() if (alert.id, alert.status) not in told]
+
+    def told(self, alert: Alert) -> None:
+        """Note that an alert's status was told."""
+        with self._open() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO told VALUES (?, ?, ?)", (alert.id, alert.status, self.now())
+            )
 
     def history(self, alert: str) -> list[tuple[str, str, float]]:
         """Period, status and hectares of an alert, in the order of time."""

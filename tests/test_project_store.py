@@ -186,6 +186,19 @@ def test_an_alert_that_a_rerun_does_not_find_is_gone(store: ProjectStore):
     assert [a.id for a in store.alerts()] == ["y"]
 
 
+def test_each_status_of_an_alert_is_told_once(store: ProjectStore):
+    """Told as candidate, again as confirmed, then no more, also after a rerun."""
+    store.put_alerts("a", "2026-09", [alert("x")])
+    assert [a.id for a in store.untold()] == ["x"]
+    store.told(alert("x"))
+    assert store.untold() == []
+    store.put_alerts("a", "2026-10", [alert("x", "confirmed")])
+    assert [a.status for a in store.untold()] == ["confirmed"]
+    store.told(alert("x", "confirmed"))
+    store.put_alerts("a", "2026-10", [alert("x", "confirmed")])
+    assert store.untold() == []
+
+
 def test_names_are_data(store: ProjectStore):
     """Quotes and semicolons in names are only characters."""
     name = "x'); DROP TABLE runs; --"
