@@ -147,6 +147,24 @@ Instances = Annotated[
         help="Countable class, by name or code, e.g. building: its regions get a layer of their own with their shapes; may be given several times."
     ),
 ]
+ZoneFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--zones",
+        help="Polygons (districts, parcels) by which hectares are summed too: any vector file, any CRS.",
+    ),
+]
+ZoneId = Annotated[str | None, typer.Option(help="Column of the zones that names them.")]
+ZoneLayer = Annotated[
+    str | None, typer.Option(help="Layer of the zones (default: the file's only one of polygons).")
+]
+Crosswalks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--crosswalk",
+        help="Sum hectares in another legend too: worldcover, dynamicworld, demo, corine1, corine2, ipcc, anderson1, lccs, or a CSV file with the columns from_code, from_name, to_code, to_name, lossy, note; may be given several times.",
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -219,6 +237,10 @@ def run(
     simplify: Simplify = 0.0,
     connectivity: Connectivity = 4,
     instances: Instances = None,
+    zones: ZoneFile = None,
+    zone_id: ZoneId = None,
+    zone_layer: ZoneLayer = None,
+    crosswalk: Crosswalks = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     refresh: Annotated[bool, typer.Option(help="Ask the catalogue again for scenes.")] = False,
@@ -234,6 +256,8 @@ def run(
         "batch": batch, "device": device, "runtime": runtime, "d4": tta, "smooth": tuple(smooth or ()),
         "min_area": min_area, "simplify": simplify, "connectivity": connectivity,
         "instances": tuple(instances or ()), "workers": workers, "scheduler": scheduler, "refresh": refresh,
+        "crosswalks": tuple(crosswalk or ()), "zones": zones, "zone_id": zone_id,
+        "zone_layer": zone_layer,
     }  # fmt: skip
     _run(plan_job(place, output=out, period=period, catalog=catalog, model=model, **options))
 
@@ -304,6 +328,7 @@ def _run(job: Any) -> None:
     from rich.console import Console
 
     from pipeline.accuracy import accuracy_table
+    from pipeline.crosswalk_areas import crosswalk_screen
     from pipeline.progress import show_progress
     from pipeline.run import run
     from pipeline.summarize import area_table
@@ -318,7 +343,12 @@ def _run(job: Any) -> None:
     with show_progress(console) as progress:
         record = run(job, announce=progress.announce, report=progress.report)
     _print_notes(record["stages"]["composite"]["details"])
-    console.print(area_table(record["stages"]["summarize"]["details"]))
+    areas = record["stages"]["summarize"]["details"]
+    console.print(area_table(areas))
+    for target, rows in areas.get("crosswalks", {}).items():
+        console.print(crosswalk_screen(target, rows))
+    for note in areas.get("zones", {}).get("notes", ()):
+        typer.echo(f"Note: {note}")
     if job.truth:
         console.print(accuracy_table(record["stages"]["assess"]["details"]))
     console.print(
@@ -539,13 +569,18 @@ def vectorize(
     simplify: Simplify = 0.0,
     connectivity: Connectivity = 4,
     instances: Instances = None,
+    zones: ZoneFile = None,
+    zone_id: ZoneId = None,
+    zone_layer: ZoneLayer = None,
 ) -> None:
     """Turn a class raster into one valid coverage of polygons with hectares."""
     from pipeline.vectorize import vectorize
+    from pipeline.zones import zone_layers
 
     details = vectorize(
         classes=classes, confidence=confidence, composite=composite, output=output, legend=legend,
         min_area=min_area, simplify=simplify, connectivity=connectivity, instances=instances or (),
+        further=zone_layers(classes, output, _zones(zones, zone_id, zone_layer), legend),
     )  # fmt: skip
     typer.echo(f"{details['polygons']:,} polygons, {details['area_ha']:,.2f} ha: {output}")
     if details["merged"]:
@@ -570,14 +605,47 @@ def summarize(
         Path | None,
         typer.Option(help="GeoPackage made from it: the hectares of its polygons go beside."),
     ] = None,
+    zones: ZoneFile = None,
+    zone_id: ZoneId = None,
+    zone_layer: ZoneLayer = None,
+    crosswalk: Crosswalks = None,
 ) -> None:
-    """Sum the hectares of each class, true on the ellipsoid."""
+    """Sum the hectares of each class, true on the ellipsoid; in other legends and by zone too."""
     from rich.console import Console
 
-    from pipeline.summarize import area_table, summarize
+    from pipeline.tabulate import tabulate
 
-    details = summarize(classes=classes, output=output, legend=legend, polygons=polygons)
-    Console().print(area_table(details))
+    tables = tabulate(
+        classes=classes, output=output, legend=legend, polygons=polygons, crosswalks=crosswalk or (),
+        zones=_zones(zones, zone_id, zone_layer),
+    )  # fmt: skip
+    _print_tables(Console(), tables)
+
+
+def _zones(path: Path | None, zone_id: str | None, layer: str | None) -> Any:
+    """The zones that are asked for, or None."""
+    from landcover.errors import SettingsError
+    from pipeline.zone_file import read_zones
+
+    if path is None and (zone_id or layer):
+        raise SettingsError(
+            "--zone-id and --zone-layer belong to --zones; name the file of the zones."
+        )
+    return read_zones(path, zone_id, layer) if path else None
+
+
+def _print_tables(console: Any, tables: Any) -> None:
+    from pipeline.crosswalk_areas import crosswalk_screen
+    from pipeline.summarize import area_table
+    from pipeline.zones import zone_screen
+
+    console.print(area_table(tables.classes))
+    for target, rows in tables.crosswalks.items():
+        console.print(crosswalk_screen(target, rows))
+    if tables.zones:
+        console.print(zone_screen(tables.zones))
+        for note in tables.zones.notes:
+            typer.echo(f"Note: {note}")
 
 
 @app.command()

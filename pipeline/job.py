@@ -56,6 +56,14 @@ class Job(BaseModel):
     """4, or 8 where corners connect."""
     instances: tuple[str, ...] = ()
     """Countable classes, whose regions get a layer of their own."""
+    zones: Path | None = None
+    """Vector file of polygons by which hectares are summed too."""
+    zone_id: str | None = None
+    """Column that names the zones."""
+    zone_layer: str | None = None
+    """Layer of the zones, where their file has several."""
+    crosswalks: tuple[str, ...] = ()
+    """Legends in which hectares are summed too: names, or CSV files."""
     workers: int | None = Field(default=None, ge=1)
     """Processes of this machine that segment; None for this one alone. Never changes the map."""
     scheduler: str | None = None
@@ -113,6 +121,9 @@ class Job(BaseModel):
             "simplify_m": self.simplify,
             "connectivity": self.connectivity,
             "instances": list(self.instances),
+            "zones": self.zones.name if self.zones else None,
+            "zone_id": self.zone_id,
+            "crosswalks": [Path(name).name for name in self.crosswalks],
             "crs": self.region.crs,
             "resolution": self.region.resolution,
         }
@@ -135,6 +146,10 @@ def plan_job(
     """
     if (device := options.get("device", "auto")) not in DEVICES:
         raise SettingsError(f"The device '{device}' is not one of {', '.join(DEVICES)}.")
+    if not options.get("zones") and (options.get("zone_id") or options.get("zone_layer")):
+        raise SettingsError(
+            "--zone-id and --zone-layer belong to --zones; name the file of the zones."
+        )
     chosen = model or region.model or DEFAULT_MODEL
     if not chosen.is_file():
         raise CheckpointError(f"There is no model {chosen}; give the path of a .safetensors file.")

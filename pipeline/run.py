@@ -1,7 +1,7 @@
 """The whole road, from a region to a published map. Read this first."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,14 @@ from pipeline.artifacts import (
     write_json,
 )
 from pipeline.cog import open_raster, raster_grid
+from pipeline.crosswalk_areas import NamedCrosswalk
 from pipeline.index import image_catalog
 from pipeline.items import frozen_scenes, item_span
 from pipeline.job import Job
 from pipeline.raster_files import side_files
+from pipeline.tabulate import crosswalk_path, load_crosswalks, tabulate
+from pipeline.zone_file import Zones, read_zones
+from pipeline.zones import LONG, WIDE, zone_layers
 
 Work = Callable[[], dict[str, Any]]
 
@@ -38,6 +42,7 @@ def run(job: Job, *, announce: Report = print, report: Report = print) -> dict[s
 
 
 def _run(job: Job, announce: Report, report: Report) -> dict[str, Any]:
+    zones, walks = _zones(job), load_crosswalks(job.crosswalks, read_spec(job.model).legend)
     job = job.model_copy(
         update={"catalog": image_catalog(job.catalog, job.folder / "index.ndjson")}
     )
@@ -50,11 +55,18 @@ def _run(job: Job, announce: Report, report: Report) -> dict[str, Any]:
         "segment", [image, file_hash(job.model), job.runtime, job.device, job.d4, job.smooth],
         [at / "classes.tif", at / "confidence.tif"], _segment(job, report),
     )  # fmt: skip
+    by_zone = zones.fingerprint if zones else None
     vectors = ledger.stage(
-        "vectorize", [image, maps, job.min_area, job.simplify, job.connectivity, job.instances],
-        [at / "landcover.gpkg"], _vectorize(job),
+        "vectorize",
+        [image, maps, job.min_area, job.simplify, job.connectivity, job.instances, by_zone],
+        [at / "landcover.gpkg"], _vectorize(job, zones),
     )  # fmt: skip
-    areas = ledger.stage("summarize", [maps, vectors], [at / "areas.csv"], _summarize(job))
+    tables = _tables(at / "areas.csv", zones, walks)
+    _remove_unasked(ledger, "summarize", tables)
+    areas = ledger.stage(
+        "summarize", [maps, vectors, by_zone, [walk.fingerprint for walk in walks]], tables,
+        _summarize(job, zones),
+    )  # fmt: skip
     accuracy = {}
     if job.truth:
         known = [maps, file_hash(job.truth)]
@@ -65,6 +77,24 @@ def _run(job: Job, announce: Report, report: Report) -> dict[str, Any]:
     ledger.stage("publish", made, [at / "item.json", at / "report.html"], work)
     ledger.save(complete=True)
     return ledger.record
+
+
+def _zones(job: Job) -> Zones | None:
+    return read_zones(job.zones, job.zone_id, job.zone_layer) if job.zones else None
+
+
+def _tables(areas: Path, zones: Zones | None, walks: Sequence[NamedCrosswalk]) -> list[Path]:
+    by_zone = [areas.with_name(name) for name in (LONG, WIDE)] if zones else []
+    return [areas, *by_zone, *(crosswalk_path(areas, walk) for walk in walks)]
+
+
+def _remove_unasked(ledger: Ledger, stage: str, outputs: Sequence[Path]) -> None:
+    """Remove what an earlier run made and this one will not, which would soon be another map's."""
+    made, wanted = ledger.stages.get(stage, {}).get("outputs", {}), {path.name for path in outputs}
+    for name, stamp in made.items():
+        path = ledger.path.with_name(name)
+        if name not in wanted and path.is_file() and file_hash(path) == stamp:
+            path.unlink()
 
 
 def _open(job: Job, announce: Report) -> Ledger:
@@ -252,11 +282,12 @@ def _segment(job: Job, report: Report) -> Work:
     return work
 
 
-def _vectorize(job: Job) -> Work:
+def _vectorize(job: Job, zones: Zones | None) -> Work:
     def work() -> dict[str, Any]:
         from pipeline.vectorize import vectorize
 
         return vectorize(
+            further=zone_layers(job.folder / "classes.tif", job.folder / "landcover.gpkg", zones),
             classes=job.folder / "classes.tif",
             confidence=job.folder / "confidence.tif",
             composite=job.folder / "composite.tif",
@@ -270,15 +301,15 @@ def _vectorize(job: Job) -> Work:
     return work
 
 
-def _summarize(job: Job) -> Work:
+def _summarize(job: Job, zones: Zones | None) -> Work:
     def work() -> dict[str, Any]:
-        from pipeline.summarize import summarize
-
-        return summarize(
+        return tabulate(
             classes=job.folder / "classes.tif",
             output=job.folder / "areas.csv",
             polygons=job.folder / "landcover.gpkg",
-        )
+            zones=zones,
+            crosswalks=job.crosswalks,
+        ).details
 
     return work
 

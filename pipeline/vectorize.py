@@ -82,6 +82,7 @@ def vectorize(
     connectivity: int = 4,
     instances: Sequence[str] = (),
     strip_rows: int | None = None,
+    further: Sequence[Layer] = (),
 ) -> dict[str, Any]:
     """Turn a class raster into polygons with class, hectares and confidence.
 
@@ -94,7 +95,8 @@ def vectorize(
     the longest common border. simplify: metres by which borders may move; both sides move together.
     connectivity: 4, or 8 where pixels of a class that touch by a corner are one feature, a multipolygon.
     instances: names or codes of countable classes, whose regions get a layer of their own with their shapes.
-    strip_rows: rows read at a time; they change neither polygons nor numbers.
+    strip_rows: rows read at a time; they change neither polygons nor numbers. further: layers
+    made elsewhere that go into the file too, such as `zones`.
     Returns the number of polygons, their hectares, pixels and vertices, what was merged, and the worst
     displacement.
     Raises RasterError, LegendError or SettingsError where an input cannot be used.
@@ -129,6 +131,7 @@ def vectorize(
                     read, raster, countable, known=dataset is not None, corners=connectivity == 8
                 )
             )
+        layers += further
         try:
             write_geopackage(output, layers)
         except RasterError:
