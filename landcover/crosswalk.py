@@ -90,7 +90,7 @@ class Crosswalk:
         ]
 
     def areas(self, hectares: Mapping[int, float], legend: Legend) -> list[CrosswalkArea]:
-        """Area table in the target legend, in the order of the crosswalk, then what has no counterpart.
+        """Area table in the target legend, in the order of its codes, then what has no counterpart.
 
         hectares: by class code of `legend`. The lines add up to all of them. Raises LegendError where the
         crosswalk does not start from this legend.
@@ -100,7 +100,9 @@ class Crosswalk:
                 f"The crosswalk has no row of the same code and name for {', '.join(missing[:5])}; it starts "
                 "from another legend."
             )
-        targets = dict.fromkeys((row.to_code, row.to_name) for row in self.rows if row.to_code)
+        targets = sorted(
+            {(row.to_code, row.to_name) for row in self.rows if row.to_code}, key=_order
+        )
         total = math.fsum(hectares.values())
         rows = [row for row in self.rows if row.from_code in legend]
         return [
@@ -117,3 +119,9 @@ def _line(
     found = "; ".join(row.from_name for row in rows if hectares[row.from_code] > 0)
     share = 100 * area / total if total else 0.0
     return CrosswalkArea(code, name, area, share, lossy, found)
+
+
+def _order(target: tuple[str, str]) -> tuple[bool, int, str]:
+    """Whole numbers by their size, then other codes by their letters."""
+    whole = target[0].isascii() and target[0].isdigit()
+    return not whole, int(target[0]) if whole else 0, target[0]

@@ -21,12 +21,12 @@ from landcover.rings import Rings
 
 Floats = NDArray[np.float64]
 
-_FINENESS = 0.001
+_FINENESS = 1e-5
 """Pixels by which the middle of a drawn side may stray from its curve."""
 _LONGEST_DEGREES, _LONGEST_METRES = 0.25, 25_000.0
 """A side of this length bends one way only, so that its middle tells how much."""
-_ACCURATE = 1e-6
-"""Degrees (0.1 m) by which a side of a projected polygon may stray where its area is computed."""
+_ACCURATE = 1e-8
+"""Degrees (1 mm) by which a side of a projected polygon may stray where its area is computed."""
 _MARGIN = 0.1
 """Part of its size by which the surroundings of a grid are larger than its rim as far as computed."""
 
@@ -35,7 +35,7 @@ class ZoneDrawing:
     """How polygons of one CRS lie in the pixels of a grid.
 
     crs: of the polygons, x first. Sides are straight in it, hence curves in another CRS, which are
-    followed to a thousandth of a pixel. Polygons in degrees are cut at the 180 degree meridian, and a
+    followed to 1e-5 of a pixel. Polygons in degrees are cut at the 180 degree meridian, and a
     grid in degrees may go on beyond it.
     Raises RasterError where the grid has no CRS, RegionError where PROJ knows no way between the two.
     """
@@ -96,7 +96,7 @@ class ZoneDrawing:
         if self._near is None or self._near.covers(polygon):
             return polygon
         parts = shapely.get_parts(shapely.intersection(polygon, self._near))
-        return shapely.multipolygons([part for part in parts if part.geom_type == "Polygon"])
+        return shapely.MultiPolygon([part for part in parts if part.geom_type == "Polygon"])
 
     def _surroundings(self) -> BaseGeometry | None:
         """Boxes in the polygons' CRS that hold the grid; None where they are not known."""

@@ -116,30 +116,24 @@ def _check_column(path: Path, layer: str, zone_id: str | None) -> None:
 
 
 def _ids(values: Any, where: str, column: str) -> list[str]:
-    ids = []
-    for number, value in enumerate(values.tolist(), start=1):
-        text = _text(value)
-        if not text.strip():
-            raise RegionError(
-                f"{where}, feature {number} has nothing in the column '{column}', which names the zones; "
-                "fill it in."
-            )
+    """Ids as text, empty where there is none."""
+    ids = [_text(value) for value in values.tolist()]
+    for number, text in enumerate(ids, start=1):
         if len(text) > _LONGEST_ID or not text.isprintable():
             raise RegionError(
                 f"{where}, feature {number}: the column '{column}' holds {text[:40]!r}, which is no name: "
                 f"give {_LONGEST_ID} characters at most, on one line."
             )
-        ids.append(text)
     return ids
 
 
 def _text(value: Any) -> str:
-    """An id as text: whole numbers without a point, nothing for a missing one."""
+    """An id as text: whole numbers without a point, nothing for a missing or blank one."""
     if value is None or value != value:  # noqa: PLR0124 - NaN and NaT
         return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return str(value)
+    return str(value) if str(value).strip() else ""
 
 
 def _gather(
@@ -149,19 +143,23 @@ def _gather(
     notes: dict[str, list[str]] = {}
     for number, (name, geometry) in enumerate(zip(ids, geometries, strict=True), start=1):
         sound, note = _sound(geometry, f"{where}, feature {number}")
-        if note:
+        if name and note:
             notes.setdefault(note, []).append(name)
-        if sound is not None:
+        if name and sound is not None:
             parts.setdefault(name, []).append(sound)
     if several := [name for name, found in parts.items() if len(found) > 1]:
         notes["several features, which were united"] = several
     if not parts:
-        raise RegionError(f"{where} holds no polygon with an area; it needs at least one.")
+        raise RegionError(
+            f"{where} holds no polygon with an area and a name; it needs at least one."
+        )
     polygons = [
         shapely.union_all(found) if len(found) > 1 else found[0] for found in parts.values()
     ]
-    said = tuple(f"{_listed(names)}: {note}." for note, names in notes.items())
-    return Zones(tuple(parts), tuple(polygons), crs, where, said)
+    said = [f"{_listed(names)}: {note}." for note, names in notes.items()]
+    if nameless := ids.count(""):
+        said.append(f"{nameless} of {len(ids)} features have no zone id and were left out.")
+    return Zones(tuple(parts), tuple(polygons), crs, where, tuple(said))
 
 
 def _listed(names: list[str], most: int = 5) -> str:
@@ -181,7 +179,7 @@ def _sound(geometry: BaseGeometry | None, where: str) -> tuple[BaseGeometry | No
         )
     if not np.isfinite(shapely.get_coordinates(geometry)).all():
         raise RegionError(f"{where} has coordinates that are not finite; repair or delete it.")
-    note = "" if geometry.is_valid else "crossed itself, and was repaired"
+    note = "" if geometry.is_valid else "a polygon that crossed itself was repaired"
     sound = geometry if geometry.is_valid else _polygons(shapely.make_valid(geometry))
     if sound.area == 0:
         return None, "a feature without area was left out"
@@ -193,4 +191,4 @@ def _polygons(geometry: BaseGeometry) -> BaseGeometry:
     parts = shapely.get_parts(geometry)
     if geometry.geom_type == "GeometryCollection":
         parts = shapely.get_parts(parts)
-    return shapely.multipolygons([part for part in parts if part.geom_type == "Polygon"])
+    return shapely.MultiPolygon([part for part in parts if part.geom_type == "Polygon"])
