@@ -133,7 +133,7 @@ class ZoneDrawing:
         turn = _turn(self._crs)
         if turn is not None:
             return _LONGEST_DEGREES * turn / 360
-        return _LONGEST_METRES / float(self._crs.axis_info[0].unit_conversion_factor)
+        return _LONGEST_METRES / _unit(self._crs)
 
     def _turns(self) -> list[float]:
         """How far copies of a polygon are moved: a grid in degrees may count on beyond 180."""
@@ -157,7 +157,13 @@ def _turn(crs: pyproj.CRS) -> float | None:
     """Once round the Earth in units of a geographic CRS; None for others."""
     if not crs.is_geographic or crs.is_derived:
         return None
-    return 2 * math.pi / float(crs.axis_info[0].unit_conversion_factor)
+    return 2 * math.pi / _unit(crs)
+
+
+def _unit(crs: pyproj.CRS) -> float:
+    """Metres or radians of a unit of a CRS; that of its source where it is bound to another datum."""
+    axes = crs.axis_info or (crs.source_crs.axis_info if crs.source_crs else [])
+    return float(axes[0].unit_conversion_factor) if axes else 1.0
 
 
 def _transformed(way: pyproj.Transformer, xy: Floats) -> Floats:

@@ -15,6 +15,7 @@ from landcover.crosswalk import Crosswalk, CrosswalkArea, CrosswalkRow
 from landcover.errors import LegendError
 from landcover.legend import Legend
 from pipeline.artifacts import fingerprint, write_text
+from pipeline.zone_file import is_name
 from pipeline.zones import cell
 
 _FOLDER = Path(__file__).with_name("crosswalks")
@@ -110,6 +111,10 @@ def _row(row: Mapping[str, str | None]) -> CrosswalkRow:
         raise LegendError(
             f"The row of class '{said['from_code']}' says lossy '{said['lossy']}'; the code is a whole "
             "number, and lossy yes or no."
+        )
+    if not all(map(is_name, said.values())):
+        raise LegendError(
+            f"The row of class {said['from_code']} has a control character; remove it."
         )
     return CrosswalkRow(
         int(said["from_code"]), said["from_name"], said["to_code"], said["to_name"], lossy in _YES,

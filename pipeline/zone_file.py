@@ -1,6 +1,7 @@
 """Polygons that hectares are asked for by: districts, parcels, catchments, read from any vector file."""
 
 import hashlib
+import unicodedata
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,8 @@ from shapely.geometry.base import BaseGeometry
 from landcover.errors import RegionError, SettingsError
 
 _LONGEST_ID = 200
+_NO_NAME = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _UNREADABLE = (
     pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FieldError,
     pyogrio.errors.GeometryError, pyogrio.errors.FeatureError, shapely.errors.ShapelyError,
@@ -67,7 +70,7 @@ def read_zones(path: Path, zone_id: str | None, layer: str | None = None) -> Zon
             frame = pyogrio.read_dataframe(path, layer=name, columns=[zone_id], force_2d=True)
     except _UNREADABLE as error:
         raise RegionError(f"{path} cannot be read as a vector file: {_line(error)}.") from error
-    where = f"{path}, layer {name}"
+    where = f"{path}, layer {_shown(name)}"
     if frame.crs is None:
         raise RegionError(
             f"{where} has no coordinate reference system; set it (in QGIS: Layer, Set CRS) and save again."
@@ -77,12 +80,12 @@ def read_zones(path: Path, zone_id: str | None, layer: str | None = None) -> Zon
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+    return _shown(" ".join(str(error).split())).rstrip(".")
 
 
 def _layer(path: Path, wanted: str | None) -> str:
     layers = {str(name): kind for name, kind in pyogrio.list_layers(path)}
-    listed = ", ".join(f"{name} ({kind or 'no geometry'})" for name, kind in layers.items())
+    listed = ", ".join(f"{_shown(name)} ({kind or 'no geometry'})" for name, kind in layers.items())
     if wanted is not None:
         if wanted not in layers:
             raise SettingsError(f"{path} has no layer '{wanted}'; it has {listed or 'none'}.")
@@ -92,7 +95,7 @@ def _layer(path: Path, wanted: str | None) -> str:
         raise RegionError(f"{path} has no layer of polygons; it has {listed or 'no layer'}.")
     if len(found) > 1:
         raise SettingsError(
-            f"{path} has {len(found)} layers of polygons ({', '.join(found)}); name one by --zone-layer."
+            f"{path} has {len(found)} layers of polygons ({', '.join(map(_shown, found))}); name one by --zone-layer."
         )
     return found[0]
 
@@ -109,7 +112,7 @@ def _check_column(path: Path, layer: str, zone_id: str | None) -> None:
             f"there is no column '{zone_id}'"
         )  # fmt: skip
         raise SettingsError(
-            f"{path}, layer {layer}: {what}; it has {', '.join(columns) or 'no column at all'}."
+            f"{path}, layer {layer}: {what}; it has {', '.join(map(_shown, columns)) or 'no column at all'}."
         )
     if info["geometry_type"] is None:
         raise RegionError(f"{path}, layer {layer} is a table without geometry; zones are polygons.")
@@ -119,12 +122,24 @@ def _ids(values: Any, where: str, column: str) -> list[str]:
     """Ids as text, empty where there is none."""
     ids = [_text(value) for value in values.tolist()]
     for number, text in enumerate(ids, start=1):
-        if len(text) > _LONGEST_ID or not text.isprintable():
+        if len(text) > _LONGEST_ID or not is_name(text):
             raise RegionError(
                 f"{where}, feature {number}: the column '{column}' holds {text[:40]!r}, which is no name: "
                 f"give {_LONGEST_ID} characters at most, on one line."
             )
     return ids
+
+
+def is_name(text: str) -> bool:
+    """Whether a text has no line break, control or direction-changing character, and no broken one."""
+    return all(unicodedata.category(c) not in _NO_NAME and c not in _TURNING for c in text)
+
+
+def _shown(text: object) -> str:
+    """A name from a file, fit for a sentence."""
+    return "".join(
+        c if is_name(c) else "\N{REPLACEMENT CHARACTER}" for c in str(text)[:_LONGEST_ID]
+    )
 
 
 def _text(value: Any) -> str:
