@@ -25,6 +25,10 @@ HECTARE = GeoBox((3, 3), Affine(100, 0, 1_000_000, 0, -100, 5_000_000), "EPSG:69
 CLASSES = np.array([[7, 7, 2], [7, 2, 2], [0, 2, 2]], np.uint8)
 
 
+BOUND = "+proj=longlat +ellps=WGS84 +towgs84=0,0,0"
+"""A CRS bound to WGS 84, as old files have them."""
+
+
 def hectares(
     grid: GeoBox,
     classes: np.ndarray,
@@ -140,7 +144,9 @@ def test_sides_are_straight_in_the_crs_of_the_zones() -> None:
     assert got[0, 2] == pytest.approx(known, rel=1e-7)
 
 
-@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:3035", "EPSG:2180", "EPSG:4258"])
+@pytest.mark.parametrize(
+    "crs", ["EPSG:4326", "EPSG:3857", "EPSG:3035", "EPSG:2180", "EPSG:4258", BOUND]
+)
 def test_zones_of_other_crs_have_their_own_area(crs: str) -> None:
     """Within the raster, the hectares of a zone are those of the zone itself, in any CRS."""
     grid = GeoBox((900, 900), Affine(100, 0, 455_000, 0, -100, 5_640_000), "EPSG:32633")
@@ -183,6 +189,25 @@ def test_a_country_round_the_earth_is_cut_to_the_raster() -> None:
     world = box(-180, -90, 180, 90)
     got = hectares(grid, np.full(grid.shape, 2, np.uint8), [world], "EPSG:4326")
     assert got[0, 2] == pytest.approx(PixelAreas(grid).rows().sum() / 1e4, rel=1e-12)
+
+
+def test_around_a_pole() -> None:
+    """A cap in degrees, closed along the pole, has its area in a polar grid; so has one drawn round it."""
+    grid = GeoBox((600, 600), Affine(5000, 0, -1.5e6, 0, -5000, 1.5e6), "EPSG:3031")
+    classes = np.full(grid.shape, 2, np.uint8)
+    cap = box(-180, -90, 180, -80)
+    known = ZoneDrawing(pyproj.CRS("EPSG:4326"), grid).area(cap) / 1e4
+    assert hectares(grid, classes, [cap], "EPSG:4326")[0, 2] == pytest.approx(known, rel=1e-6)
+    round_it = shapely.Point(0, 0).buffer(1e6)
+    known = ZoneDrawing(pyproj.CRS("EPSG:3031"), grid).area(round_it) / 1e4
+    assert hectares(grid, classes, [round_it], "EPSG:3031")[0, 2] == pytest.approx(known, rel=1e-6)
+
+
+def test_a_pole_in_a_grid_of_degrees_is_refused() -> None:
+    """A projected zone round a pole cannot be unrolled into degrees, and is told so."""
+    grid = GeoBox((20, 720), Affine(0.5, 0, -180, 0, -0.5, -80), "EPSG:4326")
+    with pytest.raises(RegionError, match="round a pole"):
+        ZoneDrawing(pyproj.CRS("EPSG:3031"), grid).covers(shapely.Point(0, 0).buffer(5e5))
 
 
 def test_codes_without_a_class_are_refused() -> None:

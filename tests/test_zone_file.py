@@ -42,6 +42,13 @@ def test_numbers_beside_gaps_keep_their_look(tmp_path: Path) -> None:
     assert zones.notes == ("1 of 3 features have no zone id and were left out.",)
 
 
+def test_names_of_all_languages(tmp_path: Path) -> None:
+    """A space that does not break and letters joined by invisible signs are names."""
+    names = ["Saint\u00a0Denis", "\u0645\u06cc\u200c\u062e", "\u6cb3"]
+    path = write(tmp_path / "z.gpkg", list(names), [box(k, 0, k + 1, 1) for k in range(3)])
+    assert read_zones(path, "name").ids == tuple(names)
+
+
 def test_features_of_one_id_are_one_zone(tmp_path: Path) -> None:
     """Islands of a district are united, what overlaps counts once, and a note says so."""
     path = write(
