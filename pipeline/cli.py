@@ -347,8 +347,10 @@ def _run(job: Any) -> None:
     console.print(area_table(areas))
     for target, rows in areas.get("crosswalks", {}).items():
         console.print(crosswalk_screen(target, rows))
-    for note in areas.get("zones", {}).get("notes", ()):
-        typer.echo(f"Note: {note}")
+    if "zones" in areas:
+        typer.echo(f"{areas['zones']['count']} zones: {job.folder / 'zones_wide.csv'}")
+        for note in areas["zones"]["notes"]:
+            typer.echo(f"Note: {note}")
     if job.truth:
         console.print(accuracy_table(record["stages"]["assess"]["details"]))
     console.print(

@@ -182,6 +182,8 @@ _FILES = (
     _File("polygons", "landcover.gpkg", "Land-cover polygons, styled for QGIS",
           "application/geopackage+sqlite3", ("data",)),
     _File("areas", "areas.csv", "Area by class", "text/csv", ("metadata",)),
+    _File("zones", "zones.csv", "Area by zone and class", "text/csv", ("metadata",)),
+    _File("zones_wide", "zones_wide.csv", "Area by zone, a row each", "text/csv", ("metadata",)),
     _File("report", "report.html", "Report", "text/html", ("overview",)),
 )  # fmt: skip
 

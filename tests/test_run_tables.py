@@ -1,6 +1,7 @@
 """A run with zones and crosswalks: their tables are part of it, current or made again as all else."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ def test_tables_come_and_go_with_what_is_asked(job: Job) -> None:
     assert len(gpd.read_file(job.folder / "landcover.gpkg", layer="zones")) == 2
     assert record["settings"]["zones"] == "halves.gpkg"
     assert record["settings"]["crosswalks"] == ["ipcc"]
+    item = json.loads((job.folder / "item.json").read_text())
+    assert {"areas", "zones", "zones_wide"} <= set(item["assets"])
     assert str(job.output) not in (job.folder / "zones.csv").read_text()
 
     assert done(job, **asked)[1] == []
