@@ -101,7 +101,7 @@ def _draw(sides, signs, top, left, out):  # type: ignore[no-untyped-def]  # noqa
         if y1 <= top or y0 >= bottom:
             continue
         slope = (x1 - x0) / (y1 - y0)
-        for row in range(max(math.floor(y0), top), min(math.ceil(y1), bottom)):
+        for row in range(math.floor(max(y0, top)), math.ceil(min(y1, bottom))):
             xa, ya, xb, yb = x0, y0 - row, x1, y1 - row
             if y0 < row:
                 xa, ya = x0 + (row - y0) * slope, 0.0
@@ -116,14 +116,16 @@ def _draw_row(xa, high, xb, low, sign, left, out):  # type: ignore[no-untyped-de
     """One side within one row, from (xa, high) to (xb, low): heights in units from the row's top."""
     if xa > xb:
         xa, high, xb, low = xb, low, xa, high
-    cols = len(out) - 1
-    before = high
-    col = math.floor(xa)
-    if col < left:  # what lies to the left counts with its height alone
+    right = left + len(out) - 1
+    if xa >= right:
+        return
+    before, col = high, left
+    if xa >= left:
+        col = math.floor(xa)
+    else:  # what lies to the left counts with its height alone
         before = low if xb <= left else _height(xa, high, xb, low, left)
         out[0] += sign * abs(before - high)
-        col = left
-    while col < left + cols and (col <= xb):
+    while col < right and col <= xb:
         after = low if xb <= col + 1 else _height(xa, high, xb, low, col + 1)
         tall = abs(after - before)
         beside = round(tall * ((max(xa, col) + min(xb, col + 1)) / 2 - col))

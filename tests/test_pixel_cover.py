@@ -39,6 +39,8 @@ def clipped(polygon: BaseGeometry, rows: int, cols: int) -> np.ndarray:
         (box(0, 0, 3, 3).difference(box(1, 1, 2, 2)), [[1, 1, 1], [1, 0, 1], [1, 1, 1]]),
         (MultiPolygon([box(0, 0, 1, 1), box(2, 2, 3, 2.5)]), [[1, 0, 0], [0, 0, 0], [0, 0, 0.5]]),
         (box(7, 7, 9, 9), [[0, 0, 0]] * 3),
+        (box(-1e30, -1e30, 1e30, 1e30), [[1, 1, 1]] * 3),
+        (box(1, -1e30, 1e30, 2), [[0, 1, 1], [0, 1, 1], [0, 0, 0]]),
     ],
 )  # fmt: skip
 def test_shares_by_hand(polygon: BaseGeometry, expected: list[list[float]]) -> None:
