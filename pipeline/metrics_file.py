@@ -43,7 +43,7 @@ def _samples(store: ProjectStore) -> Samples:
         done = [run for run in runs if run.status == "done" and run.finished]
         if not done:
             continue
-        last = max(done, key=lambda run: str(run.finished))
+        last = max(done, key=lambda run: (str(run.finished), run.period))
         end, begin = (
             datetime.fromisoformat(str(t)).timestamp() for t in (last.finished, last.started)
         )
