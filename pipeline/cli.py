@@ -147,6 +147,13 @@ Instances = Annotated[
         help="Countable class, by name or code, e.g. building: its regions get a layer of their own with their shapes; may be given several times."
     ),
 ]
+Formats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format",
+        help="Write the polygons in this format too, beside the map: gpkg, parquet, flatgeobuf or pmtiles; may be given several times.",
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -219,6 +226,7 @@ def run(
     simplify: Simplify = 0.0,
     connectivity: Connectivity = 4,
     instances: Instances = None,
+    formats: Formats = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     refresh: Annotated[bool, typer.Option(help="Ask the catalogue again for scenes.")] = False,
@@ -233,7 +241,8 @@ def run(
     options: dict[str, Any] = {
         "batch": batch, "device": device, "runtime": runtime, "d4": tta, "smooth": tuple(smooth or ()),
         "min_area": min_area, "simplify": simplify, "connectivity": connectivity,
-        "instances": tuple(instances or ()), "workers": workers, "scheduler": scheduler, "refresh": refresh,
+        "instances": tuple(instances or ()), "formats": tuple(formats or ()), "workers": workers,
+        "scheduler": scheduler, "refresh": refresh,
     }  # fmt: skip
     _run(plan_job(place, output=out, period=period, catalog=catalog, model=model, **options))
 
@@ -266,6 +275,7 @@ def demo(
     simplify: Simplify = 0.0,
     connectivity: Connectivity = 4,
     instances: Instances = None,
+    formats: Formats = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
 ) -> None:
@@ -294,6 +304,7 @@ def demo(
             simplify=simplify,
             connectivity=connectivity,
             instances=tuple(instances or ()),
+            formats=tuple(formats or ()),
             workers=workers,
             scheduler=scheduler,
         )
@@ -527,7 +538,12 @@ def vectorize(
     confidence: Annotated[Path | None, typer.Option(help="Confidence raster, percent.")] = None,
     legend: LegendName = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="GeoPackage, styled for QGIS.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="GeoPackage styled for QGIS; or .parquet, .fgb, .pmtiles for the polygons alone.",
+        ),
     ] = Path("landcover.gpkg"),
     composite: Annotated[
         Path | None,
@@ -539,15 +555,19 @@ def vectorize(
     simplify: Simplify = 0.0,
     connectivity: Connectivity = 4,
     instances: Instances = None,
+    formats: Formats = None,
 ) -> None:
     """Turn a class raster into one valid coverage of polygons with hectares."""
+    from pipeline.map_file import output_files
     from pipeline.vectorize import vectorize
 
     details = vectorize(
         classes=classes, confidence=confidence, composite=composite, output=output, legend=legend,
         min_area=min_area, simplify=simplify, connectivity=connectivity, instances=instances or (),
+        formats=formats or (),
     )  # fmt: skip
-    typer.echo(f"{details['polygons']:,} polygons, {details['area_ha']:,.2f} ha: {output}")
+    names = ", ".join(map(str, output_files(output, formats or ())))
+    typer.echo(f"{details['polygons']:,} polygons, {details['area_ha']:,.2f} ha: {names}")
     if details["merged"]:
         typer.echo(
             f"{details['merged']:,} regions below {min_area:g} ha merged into neighbours; "

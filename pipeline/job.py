@@ -56,6 +56,8 @@ class Job(BaseModel):
     """4, or 8 where corners connect."""
     instances: tuple[str, ...] = ()
     """Countable classes, whose regions get a layer of their own."""
+    formats: tuple[str, ...] = ()
+    """Formats of the polygons beside the GeoPackage: names of `map_file.FORMATS`."""
     workers: int | None = Field(default=None, ge=1)
     """Processes of this machine that segment; None for this one alone. Never changes the map."""
     scheduler: str | None = None
@@ -113,6 +115,7 @@ class Job(BaseModel):
             "simplify_m": self.simplify,
             "connectivity": self.connectivity,
             "instances": list(self.instances),
+            "formats": list(self.formats),
             "crs": self.region.crs,
             "resolution": self.region.resolution,
         }
