@@ -243,18 +243,24 @@ def pixel_metres(grid: GeoBox) -> float:
 
 @contextlib.contextmanager
 def _whole(path: Path, layer: Layer) -> Iterator[Path]:
-    """A temporary name; what was written under it is looked at before it gets the real one."""
+    """A temporary name; what was written under it is read before it gets the real one."""
     with atomic_path(path) as partial:
         try:
             with gdal_settings():
                 yield partial
-            found = pyogrio.read_info(partial, force_feature_count=True)["features"]
-        except (pyogrio.errors.DataLayerError, pyogrio.errors.DataSourceError, OSError) as error:
+            found = _readable(partial)
+            if path.suffix == ".fgb" and found != layer.count:
+                raise OSError(f"{found} of {layer.count} rows can be read")
+        except (
+            pyogrio.errors.DataLayerError, pyogrio.errors.DataSourceError, OSError, RuntimeError
+        ) as error:  # fmt: skip
             raise RasterError(f"{path} could not be written: {error}; is the disk full?") from error
-        if path.suffix == ".fgb" and found != layer.count:
-            raise RasterError(
-                f"{path} could not be written: it has {found} of {layer.count} rows; is the disk full?"
-            )
+
+
+def _readable(path: Path) -> int:
+    """Rows that can be read: GDAL keeps a failed last write of these formats to itself."""
+    with pyogrio.open_arrow(path, use_pyarrow=True, batch_size=5000) as (_, rows):
+        return sum(batch.num_rows for batch in rows)
 
 
 def _write(path: Path, layer: Layer, driver: str, **options: Any) -> None:

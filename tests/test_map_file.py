@@ -260,7 +260,7 @@ from pipeline.vectorize import vectorize
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 folder = Path({str(tmp_path)!r})
 for ending, size in {sizes}.items():
-    for share in (0.1, 0.5, 0.95):
+    for share in (0.1, 0.5, 0.95, 0.99):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(size * share), resource.RLIM_INFINITY))
         try:
             vectorize(classes=folder / "classes.tif", confidence=None, output=folder / f"out{{ending}}")
