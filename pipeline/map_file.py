@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -212,12 +213,14 @@ def _write_pmtiles(path: Path, content: MapContent) -> None:
         "DESCRIPTION": layer.description,
         **zooms(content.grid),
     }
-    with _whole(path, layer) as partial:
+    with _whole(path, layer) as partial, warnings.catch_warnings():
+        # Crowded tiles get coarser coordinates; the documents say that tiles are to look at.
+        warnings.filterwarnings("ignore", message="At least one tile exceeded")
         _write(partial, layer, "PMTiles", dataset_options=options)
 
 
 def zooms(grid: GeoBox) -> dict[str, str]:
-    """Zooms of tiles: from where the map is a quarter of a tile to a quarter of a pixel or better.
+    """Zooms of tiles: from where the map is a quarter of a tile to half a pixel or better.
 
     Raises SettingsError for a map across the 180 degree meridian, where the tiles' projection is cut.
     """
@@ -229,7 +232,7 @@ def zooms(grid: GeoBox) -> dict[str, str]:
         )
     nearest = 0.0 if south <= 0 <= north else min(abs(south), abs(north))
     width = _EQUATOR * math.cos(math.radians(nearest))  # metres of the tile of zoom 0
-    finest = math.log2(width / _TILE_UNITS / (pixel_metres(grid) / 4))
+    finest = math.log2(width / _TILE_UNITS / (pixel_metres(grid) / 2))
     coarsest = math.log2(_TURN / max(east - west, north - south) / 4)
     last = min(_FINEST, max(0, math.ceil(finest)))
     return {"MINZOOM": str(min(last, max(0, math.floor(coarsest)))), "MAXZOOM": str(last)}
@@ -248,19 +251,19 @@ def _whole(path: Path, layer: Layer) -> Iterator[Path]:
         try:
             with gdal_settings():
                 yield partial
-            found = _readable(partial)
-            if path.suffix == ".fgb" and found != layer.count:
-                raise OSError(f"{found} of {layer.count} rows can be read")
+            _check_readable(partial, layer)
         except (
             pyogrio.errors.DataLayerError, pyogrio.errors.DataSourceError, OSError, RuntimeError
         ) as error:  # fmt: skip
             raise RasterError(f"{path} could not be written: {error}; is the disk full?") from error
 
 
-def _readable(path: Path) -> int:
-    """Rows that can be read: GDAL keeps a failed last write of these formats to itself."""
+def _check_readable(path: Path, layer: Layer) -> None:
+    """Read the rows: GDAL keeps a failed last write of these formats to itself."""
     with pyogrio.open_arrow(path, use_pyarrow=True, batch_size=5000) as (_, rows):
-        return sum(batch.num_rows for batch in rows)
+        found = sum(batch.num_rows for batch in rows)
+    if path.suffix == ".fgb" and found != layer.count:
+        raise OSError(f"{found} of {layer.count} rows can be read")
 
 
 def _write(path: Path, layer: Layer, driver: str, **options: Any) -> None:
