@@ -120,13 +120,13 @@ def vectorize(
         )
     if connectivity not in (4, 8):
         raise SettingsError(f"The connectivity is {connectivity}; give 4 or 8.")
-    paths = output_files(output, formats)
     with (
         open_classes(classes, output, legend) as raster,
         _same_grid(confidence, raster, "confidence.tif") as dataset,
         _same_grid(composite, raster, "composite.tif") as image,
         rasterio.Env(GDAL_CACHEMAX=_cache_bytes(raster)),
     ):
+        paths = output_files(output, formats)
         seen = Observations.of(image)
         read = functools.partial(_strips, raster, dataset, seen, strip_rows or _strip_rows(raster))
         countable = countable_codes(instances, raster.legend)
