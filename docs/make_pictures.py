@@ -42,7 +42,7 @@ def draw_window(file: Path, picture: Path) -> None:
             "--project", f"geopackage:{file.resolve()}?projectName=landcover",
         ]  # fmt: skip
         subprocess.run(command, check=True, timeout=300, env=os.environ | own)  # noqa: S603 - our own script and files
-    Image.open(picture).convert("RGB").quantize(128).save(picture, optimize=True)
+    Image.open(picture).convert("RGB").quantize(256).save(picture, optimize=True)
 
 
 def save(png: bytes, name: str, resampling: Image.Resampling) -> None:
