@@ -1,11 +1,13 @@
 """Draw the pictures of the README from a finished demo: `make pictures`.
 
-Needs QGIS's Python (/usr/bin/python3 with qgis) for the last one.
+Needs QGIS with its Python, and xvfb-run for its window (apt-get install qgis python3-qgis xvfb xauth).
 """
 
 import io
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from PIL import Image
@@ -26,6 +28,21 @@ def main(folder: Path) -> None:
     subprocess.run(command, check=True)  # noqa: S603 - our own script and files
     few_colors = Image.open(IMAGES / "demo-qgis.png").convert("RGB").quantize(64)
     few_colors.save(IMAGES / "demo-qgis.png", optimize=True)
+    draw_window(folder / "landcover.gpkg", IMAGES / "qgis.png")
+
+
+def draw_window(file: Path, picture: Path) -> None:
+    """Open the project inside a GeoPackage in QGIS on a screen in memory; draw the whole window."""
+    script = Path(__file__).with_name("qgis_window.py")
+    with tempfile.TemporaryDirectory() as profile:
+        own = {"HOME": profile, "XDG_RUNTIME_DIR": profile, "QGIS_WINDOW_PNG": str(picture)}
+        command = [
+            "xvfb-run", "-a", "-s", "-screen 0 1100x720x24", "qgis", "--nologo", "--noversioncheck",
+            "--noplugins", "--profiles-path", profile, "--code", str(script),
+            "--project", f"geopackage:{file.resolve()}?projectName=landcover",
+        ]  # fmt: skip
+        subprocess.run(command, check=True, timeout=300, env=os.environ | own)  # noqa: S603 - our own script and files
+    Image.open(picture).convert("RGB").quantize(256).save(picture, optimize=True)
 
 
 def save(png: bytes, name: str, resampling: Image.Resampling) -> None:

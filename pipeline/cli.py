@@ -165,6 +165,13 @@ Crosswalks = Annotated[
         help="Sum hectares in another legend too: worldcover, dynamicworld, demo, corine1, corine2, ipcc, anderson1, lccs, or a CSV file with the columns from_code, from_name, to_code, to_name, lossy, note; may be given several times.",
     ),
 ]
+Formats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format",
+        help="Write the polygons in this format too, beside the map: gpkg, parquet, flatgeobuf or pmtiles; may be given several times.",
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -241,6 +248,7 @@ def run(
     zone_id: ZoneId = None,
     zone_layer: ZoneLayer = None,
     crosswalk: Crosswalks = None,
+    formats: Formats = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     refresh: Annotated[bool, typer.Option(help="Ask the catalogue again for scenes.")] = False,
@@ -255,9 +263,9 @@ def run(
     options: dict[str, Any] = {
         "batch": batch, "device": device, "runtime": runtime, "d4": tta, "smooth": tuple(smooth or ()),
         "min_area": min_area, "simplify": simplify, "connectivity": connectivity,
-        "instances": tuple(instances or ()), "workers": workers, "scheduler": scheduler, "refresh": refresh,
-        "crosswalks": tuple(crosswalk or ()), "zones": zones, "zone_id": zone_id,
-        "zone_layer": zone_layer,
+        "instances": tuple(instances or ()), "formats": tuple(formats or ()), "workers": workers,
+        "scheduler": scheduler, "refresh": refresh, "crosswalks": tuple(crosswalk or ()),
+        "zones": zones, "zone_id": zone_id, "zone_layer": zone_layer,
     }  # fmt: skip
     _run(plan_job(place, output=out, period=period, catalog=catalog, model=model, **options))
 
@@ -290,6 +298,7 @@ def demo(
     simplify: Simplify = 0.0,
     connectivity: Connectivity = 4,
     instances: Instances = None,
+    formats: Formats = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
 ) -> None:
@@ -318,6 +327,7 @@ def demo(
             simplify=simplify,
             connectivity=connectivity,
             instances=tuple(instances or ()),
+            formats=tuple(formats or ()),
             workers=workers,
             scheduler=scheduler,
         )
@@ -559,7 +569,12 @@ def vectorize(
     confidence: Annotated[Path | None, typer.Option(help="Confidence raster, percent.")] = None,
     legend: LegendName = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="GeoPackage, styled for QGIS.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="GeoPackage styled for QGIS; or .parquet, .fgb, .pmtiles for the polygons alone.",
+        ),
     ] = Path("landcover.gpkg"),
     composite: Annotated[
         Path | None,
@@ -574,8 +589,10 @@ def vectorize(
     zones: ZoneFile = None,
     zone_id: ZoneId = None,
     zone_layer: ZoneLayer = None,
+    formats: Formats = None,
 ) -> None:
     """Turn a class raster into one valid coverage of polygons with hectares."""
+    from pipeline.map_file import output_files
     from pipeline.vectorize import vectorize
     from pipeline.zones import zone_layers
 
@@ -583,8 +600,10 @@ def vectorize(
         classes=classes, confidence=confidence, composite=composite, output=output, legend=legend,
         min_area=min_area, simplify=simplify, connectivity=connectivity, instances=instances or (),
         further=zone_layers(classes, output, _zones(zones, zone_id, zone_layer), legend),
+        formats=formats or (),
     )  # fmt: skip
-    typer.echo(f"{details['polygons']:,} polygons, {details['area_ha']:,.2f} ha: {output}")
+    names = ", ".join(map(str, output_files(output, formats or ())))
+    typer.echo(f"{details['polygons']:,} polygons, {details['area_ha']:,.2f} ha: {names}")
     if details["merged"]:
         typer.echo(
             f"{details['merged']:,} regions below {min_area:g} ha merged into neighbours; "

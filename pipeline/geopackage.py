@@ -1,8 +1,9 @@
 """GeoPackage 1.3 written in bulk from Arrow, with its QGIS style inside, the same bytes each time."""
 
 import contextlib
+import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,26 @@ update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')))
 """
 
 
+_METADATA = """
+CREATE TABLE gpkg_metadata (id INTEGER CONSTRAINT m_pk PRIMARY KEY ASC NOT NULL,
+md_scope TEXT NOT NULL DEFAULT 'dataset', md_standard_uri TEXT NOT NULL,
+mime_type TEXT NOT NULL DEFAULT 'text/xml', metadata TEXT NOT NULL DEFAULT '')
+"""
+_REFERENCES = """
+CREATE TABLE gpkg_metadata_reference (reference_scope TEXT NOT NULL, table_name TEXT, column_name TEXT,
+row_id_value INTEGER, timestamp DATETIME NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')),
+md_file_id INTEGER NOT NULL, md_parent_id INTEGER,
+CONSTRAINT crmr_mfi_fk FOREIGN KEY (md_file_id) REFERENCES gpkg_metadata(id),
+CONSTRAINT crmr_mpi_fk FOREIGN KEY (md_parent_id) REFERENCES gpkg_metadata(id))
+"""
+_EXTENSION = "http://www.geopackage.org/spec121/#extension_metadata"
+"""Where GeoPackage 1.3 defines the metadata tables."""
+_PROJECTS = "CREATE TABLE qgis_projects (name TEXT PRIMARY KEY, metadata BLOB, content BLOB)"
+"""As QGIS makes it; not listed in gpkg_contents, or QGIS would offer it as a layer."""
+PROJECT = "landcover"
+"""Name of the QGIS project inside the file."""
+
+
 @dataclass(frozen=True)
 class Style:
     """Default style of a layer."""
@@ -40,7 +61,7 @@ class Style:
     qml: str
     """QGIS style document."""
     sld: str
-    """OGC Styled Layer Descriptor."""
+    """OGC Styled Layer Descriptor; empty for a table, which has nothing to draw."""
 
 
 @dataclass(frozen=True)
@@ -58,31 +79,57 @@ class Layer:
     crs: pyproj.CRS | None = None
     """CRS of the polygons; None for a table without geometry."""
     style: Style | None = None
-    """How QGIS draws it."""
+    """How QGIS shows it."""
     geometry_type: str = "Polygon"
-    """Of the column `geom`."""
+    """What the geometries are, in GDAL's words."""
 
 
-def write_geopackage(path: Path, layers: Sequence[Layer]) -> None:
+@dataclass(frozen=True)
+class Document:
+    """Metadata in XML."""
+
+    text: str
+    """The document."""
+    standard: str
+    """Address that names its standard."""
+    table: str | None = None
+    """The table that it describes; None for the whole file, whose document comes first."""
+
+
+@dataclass(frozen=True)
+class Closing:
+    """What is known only once all rows are written."""
+
+    documents: Sequence[Document] = ()
+    """Metadata, that of the whole file first."""
+    project: bytes = b""
+    """A QGIS project, .qgz, to be opened from the file; empty for none."""
+
+
+def write_geopackage(
+    path: Path, layers: Sequence[Layer], closing: Callable[[], Closing] = Closing
+) -> None:
     """Write layers to a new GeoPackage, whole or not at all.
 
-    Polygon layers get a spatial index, and a style where they have one. Raises RasterError where
-    the file cannot be written.
+    Polygon layers get a spatial index, and layers their style where they have one. closing: called when
+    the rows are written. Raises RasterError where the file cannot be written.
     """
     with atomic_path(path) as partial:
         try:
-            with _gdal_settings():
+            with gdal_settings():
                 for layer in layers:
                     _write(partial, layer)
             with contextlib.closing(sqlite3.connect(partial)) as database, database:
                 _add_styles(database, [layer for layer in layers if layer.style])
                 _check_whole(database, layers)
+                _add_closing(database, closing())
         except (DataLayerError, DataSourceError, OSError, sqlite3.Error) as error:
             raise RasterError(f"{path} could not be written: {error}; is the disk full?") from error
 
 
 @contextlib.contextmanager
-def _gdal_settings() -> Iterator[None]:
+def gdal_settings() -> Iterator[None]:
+    """GDAL as it must be to write the same bytes each time."""
     before = {key: pyogrio.get_gdal_config_option(key) for key in _SETTINGS}
     pyogrio.set_gdal_config_options(_SETTINGS)
     try:
@@ -105,7 +152,7 @@ def _write(path: Path, layer: Layer) -> None:
     geometry = {
         "geometry_name": "geom",
         "geometry_type": layer.geometry_type,
-        "crs": _crs_text(layer.crs),
+        "crs": crs_text(layer.crs),
     }
     pyogrio.write_arrow(
         layer.rows,
@@ -118,8 +165,8 @@ def _write(path: Path, layer: Layer) -> None:
     )
 
 
-def _crs_text(crs: pyproj.CRS | None) -> str | None:
-    """The EPSG code where the CRS has one, else WKT, which GeoPackage stores in full."""
+def crs_text(crs: pyproj.CRS | None) -> str | None:
+    """A CRS for GDAL: the EPSG code where the CRS has one, else WKT, which GeoPackage stores in full."""
     if crs is None:
         return None
     code = crs.to_epsg()
@@ -147,10 +194,48 @@ def _add_styles(database: sqlite3.Connection, layers: Sequence[Layer]) -> None:
     database.executemany(
         "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, "
         "f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, owner, "
-        "ui, update_time) VALUES ('', '', ?, 'geom', ?, ?, ?, 1, ?, '', '', ?)",
+        "ui, update_time) VALUES ('', '', ?, ?, ?, ?, ?, 1, ?, '', '', ?)",
         [
-            (x.name, x.style.name, x.style.qml, x.style.sld, x.description, _DATE)
+            (
+                x.name,
+                "geom" if x.crs else "",
+                x.style.name,
+                x.style.qml,
+                x.style.sld,
+                x.description,
+                _DATE,
+            )
             for x in layers
             if x.style
         ],
     )
+
+
+def _add_closing(database: sqlite3.Connection, closing: Closing) -> None:
+    if closing.documents:
+        _add_documents(database, closing.documents)
+    if closing.project:
+        database.execute(_PROJECTS)
+        about = json.dumps({"last_modified_time": _DATE[:19], "last_modified_user": ""})
+        row = (PROJECT, about, closing.project.hex())
+        database.execute("INSERT INTO qgis_projects VALUES (?, ?, ?)", row)
+
+
+def _add_documents(database: sqlite3.Connection, documents: Sequence[Document]) -> None:
+    """Make the tables of the metadata extension; the whole file's document is the parent of the others."""
+    database.execute(_METADATA)
+    database.execute(_REFERENCES)
+    database.executemany(
+        "INSERT INTO gpkg_extensions VALUES (?, NULL, 'gpkg_metadata', ?, 'read-write')",
+        [("gpkg_metadata", _EXTENSION), ("gpkg_metadata_reference", _EXTENSION)],
+    )
+    for number, x in enumerate(documents, start=1):
+        database.execute(
+            "INSERT INTO gpkg_metadata VALUES (?, 'dataset', ?, 'text/xml', ?)",
+            (number, x.standard, x.text),
+        )
+        scope, parent = ("table", 1) if x.table else ("geopackage", None)
+        database.execute(
+            "INSERT INTO gpkg_metadata_reference VALUES (?, ?, NULL, NULL, ?, ?, ?)",
+            (scope, x.table, _DATE, number, parent),
+        )

@@ -64,6 +64,8 @@ class Job(BaseModel):
     """Layer of the zones, where their file has several."""
     crosswalks: tuple[str, ...] = ()
     """Legends in which hectares are summed too: names, or CSV files."""
+    formats: tuple[str, ...] = ()
+    """Formats of the polygons beside the GeoPackage: names of `map_file.FORMATS`."""
     workers: int | None = Field(default=None, ge=1)
     """Processes of this machine that segment; None for this one alone. Never changes the map."""
     scheduler: str | None = None
@@ -124,6 +126,7 @@ class Job(BaseModel):
             "zones": self.zones.name if self.zones else None,
             "zone_id": self.zone_id,
             "crosswalks": [Path(name).name for name in self.crosswalks],
+            "formats": list(self.formats),
             "crs": self.region.crs,
             "resolution": self.region.resolution,
         }

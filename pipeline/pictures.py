@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
+from landcover.errors import RasterError
 from pipeline.cog import open_raster, read_legend, unreadable
 
 CONFIDENCE_RAMP = ((0, "#7a1f3d"), (50, "#e9a15b"), (75, "#f3ecc8"), (100, "#1f6f78"))
@@ -21,6 +23,38 @@ _LONGEST = 1200
 """Longest side of a picture, pixels."""
 _STRETCH = (2, 98)
 """Percentiles of the valid pixels drawn as black and as full brightness, per band."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """How one band becomes one colour of a picture."""
+
+    band: int
+    """Number of the band, from 1."""
+    dark: float
+    """Value drawn as black, scaled as the file says."""
+    bright: float
+    """Value drawn as full brightness."""
+
+
+def composite_stretch(path: Path) -> tuple[Stretch, ...]:
+    """Bands and values that `composite_picture` draws as red, green and blue.
+
+    Raises RasterError where the file cannot be read.
+    """
+    with open_raster(path) as dataset:
+        names = [name or "" for name in dataset.descriptions]
+        bands = [names.index(name) + 1 for name in _picture_bands(dataset)]
+        if not bands:
+            raise RasterError(f"{path} has no band to draw; give the composite.tif of a run.")
+        values = _small(dataset, bands, Resampling.average)  # (3, rows, cols)
+        scales = [(dataset.scales[band - 1], dataset.offsets[band - 1]) for band in bands]
+    seen = np.asarray((values > 0).all(axis=0), np.bool_)
+    ends = [_ends(band, seen) for band in values]
+    return tuple(
+        Stretch(band, float(dark * scale + offset), float(bright * scale + offset))
+        for band, (dark, bright), (scale, offset) in zip(bands, ends, scales, strict=True)
+    )
 
 
 def composite_picture(path: Path) -> tuple[bytes, tuple[str, ...]]:
@@ -82,9 +116,17 @@ def _small(dataset: DatasetReader, bands: Sequence[int], how: Resampling) -> NDA
 
 
 def _stretched(band: NDArray[Any], seen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    dark, bright = np.percentile(band[seen], _STRETCH)
-    light: NDArray[np.float64] = np.clip((band - dark) / max(bright - dark, 1), 0, 1)
+    dark, bright = _ends(band, seen)
+    light: NDArray[np.float64] = np.clip((band - dark) / (bright - dark), 0, 1)
     return light * 255 + 0.5
+
+
+def _ends(band: NDArray[Any], seen: NDArray[np.bool_]) -> tuple[float, float]:
+    """Values drawn as black and as full brightness, which differ."""
+    if not seen.any():
+        return 0.0, 1.0
+    dark, bright = np.percentile(band[seen], _STRETCH)
+    return float(dark), float(max(bright, dark + 1))
 
 
 def _palette_png(codes: NDArray[np.uint8], colors: NDArray[np.uint8]) -> bytes:

@@ -61,7 +61,8 @@ def publish(*, folder: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     counts = count_pixels(folder=folder, footprint=outline if given else None)
     details = write_report(folder=folder, run=run, counts=counts)
     item = _item(run, outline, grid)
-    for key, asset in _assets(folder, grid, legend, counts):
+    formats = (run.get("settings") or {}).get("formats") or ()
+    for key, asset in _assets(folder, grid, legend, counts, formats):
         item.add_asset(key, asset)
     item.add_links(list(_sources(run.get("items") or ())))
     write_json(folder / "item.json", item.to_dict(include_self_link=False, transform_hrefs=False))
@@ -173,6 +174,8 @@ class _File:
     title: str
     media_type: str
     roles: tuple[str, ...]
+    format: str = ""
+    """Format of the polygons that the run was asked for; a file of an earlier run is not its own."""
 
 
 _FILES = (
@@ -181,6 +184,12 @@ _FILES = (
     _File("composite", "composite.tif", "Cloud-free composite", _COG, ("data", "reflectance")),
     _File("polygons", "landcover.gpkg", "Land-cover polygons, styled for QGIS",
           "application/geopackage+sqlite3", ("data",)),
+    _File("geoparquet", "landcover.parquet", "Land-cover polygons, GeoParquet",
+          "application/vnd.apache.parquet", ("data",), "parquet"),
+    _File("flatgeobuf", "landcover.fgb", "Land-cover polygons, FlatGeobuf",
+          "application/vnd.flatgeobuf", ("data",), "flatgeobuf"),
+    _File("pmtiles", "landcover.pmtiles", "Land-cover polygons as tiles to look at",
+          "application/vnd.pmtiles", ("visual",), "pmtiles"),
     _File("areas", "areas.csv", "Area by class", "text/csv", ("metadata",)),
     _File("zones", "zones.csv", "Area by zone and class", "text/csv", ("metadata",)),
     _File("zones_wide", "zones_wide.csv", "Area by zone, a row each", "text/csv", ("metadata",)),
@@ -189,7 +198,7 @@ _FILES = (
 
 
 def _assets(
-    folder: Path, grid: GeoBox, legend: Legend, counts: PixelCounts
+    folder: Path, grid: GeoBox, legend: Legend, counts: PixelCounts, formats: Sequence[str]
 ) -> Iterator[tuple[str, pystac.Asset]]:
     size = _metres(grid)
     facts = {
@@ -199,7 +208,7 @@ def _assets(
     }
     for file in _FILES:
         path = folder / file.name
-        if not path.is_file():
+        if not path.is_file() or (file.format and file.format not in formats):
             continue
         extra = facts.get(file.key, {}) | {
             "file:size": path.stat().st_size,

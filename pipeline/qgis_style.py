@@ -1,4 +1,4 @@
-"""How QGIS draws our files: styles for the polygons and side-car files for the class raster."""
+"""How QGIS draws our files: styles for polygons, tables and zones, and side-car files for the class raster."""
 
 import re
 from collections.abc import Mapping
@@ -8,10 +8,15 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from landcover.legend import LandClass, Legend
 from pipeline.artifacts import write_text
 
-_QGIS = "3.22.16"
+QGIS = "3.22.16"
 """QGIS release whose style format this is; later ones read it."""
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that no XML document may hold (XML 1.0, production 2)."""
+_HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+_DECIMALS = (("_ha", 4), ("_m", 1), ("_percent", 2), ("confidence", 1), ("displacement", 2))
+"""Decimals shown of a column, by the end of its name; the file keeps them all."""
+_KEY = "fid"
+"""The row number that GeoPackage asks for; it means nothing to a reader, so QGIS hides it."""
 _SLD = "http://www.opengis.net/sld"
 _SE = "http://www.opengis.net/se"
 _OGC = "http://www.opengis.net/ogc"
@@ -22,7 +27,7 @@ def polygon_qml(legend: Legend, attribute: str, aliases: Mapping[str, str]) -> s
 
     attribute: column of the class code. aliases: headings of columns, by column name.
     """
-    root = Element("qgis", version=_QGIS, styleCategories="AllStyleCategories")
+    root = Element("qgis", version=QGIS, styleCategories="AllStyleCategories")
     renderer = SubElement(
         root, "renderer-v2", type="categorizedSymbol", attr=attribute, symbollevels="0",
         forceraster="0", enableorderby="0", referencescale="-1",
@@ -34,11 +39,81 @@ def polygon_qml(legend: Legend, attribute: str, aliases: Mapping[str, str]) -> s
             render="true", type="long",
         )  # fmt: skip
         symbols.append(_fill(str(number), c))
-    headings = SubElement(root, "aliases")
-    for index, (field, name) in enumerate(aliases.items(), start=1):
-        SubElement(headings, "alias", field=field, index=str(index), name=name)
+    _add_columns(root, aliases)
     SubElement(root, "layerGeometryType").text = "2"
-    return _document(root, "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n")
+    return _document(root, _HEAD)
+
+
+def table_qml(aliases: Mapping[str, str]) -> str:
+    """QGIS style of a table without geometry: headings and decimals. aliases: as in `polygon_qml`."""
+    root = Element("qgis", version=QGIS, styleCategories="AllStyleCategories")
+    _add_columns(root, aliases)
+    SubElement(root, "layerGeometryType").text = "4"
+    return _document(root, _HEAD)
+
+
+def zone_qml(attribute: str, aliases: Mapping[str, str]) -> str:
+    """QGIS style of zones: a dark outline without fill, each labelled with its name.
+
+    attribute: column of the name. aliases: as in `polygon_qml`.
+    """
+    root = Element("qgis", version=QGIS, styleCategories="AllStyleCategories", labelsEnabled="1")
+    renderer = SubElement(
+        root, "renderer-v2", type="singleSymbol", symbollevels="0", forceraster="0",
+        enableorderby="0", referencescale="-1",
+    )  # fmt: skip
+    outline = {
+        "color": "0,0,0,0", "style": "no", "joinstyle": "miter", "offset": "0,0", "offset_unit": "MM",
+        "outline_color": "38,38,38,255", "outline_style": "solid", "outline_width": "0.5",
+        "outline_width_unit": "MM",
+    }  # fmt: skip
+    SubElement(renderer, "symbols").append(_symbol("0", outline))
+    _add_labels(root, attribute)
+    _add_columns(root, aliases)
+    SubElement(root, "layerGeometryType").text = "2"
+    return _document(root, _HEAD)
+
+
+def _add_labels(root: Element, attribute: str) -> None:
+    """Labels of a column's text, with a light rim that reads on any colour."""
+    settings = SubElement(SubElement(root, "labeling", type="simple"), "settings")
+    text = SubElement(
+        settings, "text-style", fieldName=attribute, isExpression="0", fontFamily="Sans Serif",
+        fontSize="9", fontSizeUnit="Point", fontWeight="75", textColor="20,20,20,255", textOpacity="1",
+    )  # fmt: skip
+    SubElement(
+        text, "text-buffer", bufferDraw="1", bufferSize="1", bufferSizeUnits="MM",
+        bufferColor="255,255,255,255", bufferOpacity="1", bufferNoFill="1", bufferJoinStyle="128",
+    )  # fmt: skip
+    SubElement(settings, "placement", placement="1", centroidWhole="1", centroidInside="1")
+    SubElement(settings, "rendering", drawLabels="1", scaleVisibility="0", obstacle="1")
+
+
+def _add_columns(root: Element, aliases: Mapping[str, str]) -> None:
+    """Headings and decimals of columns; the row number is hidden."""
+    configuration = SubElement(root, "fieldConfiguration")
+    headings = SubElement(root, "aliases")
+    for index, (field, name) in enumerate({_KEY: "", **aliases}.items()):
+        widget = SubElement(SubElement(configuration, "field", name=field), "editWidget")
+        _set_widget(widget, field)
+        SubElement(headings, "alias", field=field, index=str(index), name=name)
+    table = SubElement(root, "attributetableconfig", sortOrder="0", actionWidgetStyle="dropDown")
+    columns = SubElement(table, "columns")
+    for field in (_KEY, *aliases):
+        SubElement(
+            columns, "column", type="field", name=field, hidden=str(int(field == _KEY)), width="-1"
+        )
+
+
+def _set_widget(widget: Element, field: str) -> None:
+    options = SubElement(SubElement(widget, "config"), "Option", type="Map")
+    decimals = next((places for end, places in _DECIMALS if field.endswith(end)), None)
+    if field == _KEY:
+        widget.set("type", "Hidden")
+    elif decimals is not None:
+        widget.set("type", "Range")
+        SubElement(options, "Option", type="int", name="Precision", value=str(decimals))
+        SubElement(options, "Option", type="QString", name="Style", value="SpinBox")
 
 
 def polygon_sld(legend: Legend, attribute: str, layer: str) -> str:
@@ -59,7 +134,7 @@ def polygon_sld(legend: Legend, attribute: str, layer: str) -> str:
 
 def raster_qml(legend: Legend) -> str:
     """QGIS style of the class raster: its classes only, with names, nodata left out."""
-    root = Element("qgis", version=_QGIS, styleCategories="AllStyleCategories")
+    root = Element("qgis", version=QGIS, styleCategories="AllStyleCategories")
     renderer = SubElement(
         SubElement(root, "pipe"), "rasterrenderer", type="paletted", band="1", opacity="1",
         alphaBand="-1", nodataColor="",
@@ -69,7 +144,7 @@ def raster_qml(legend: Legend) -> str:
         SubElement(
             palette, "paletteEntry", value=str(c.code), color=c.color, label=c.name, alpha="255"
         )
-    return _document(root, "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n")
+    return _document(root, _HEAD)
 
 
 def raster_attributes(legend: Legend) -> str:
@@ -117,6 +192,11 @@ def _fill(name: str, c: LandClass) -> Element:
         "offset_unit": "MM", "outline_color": color, "outline_style": "solid",
         "outline_width": "0.1", "outline_width_unit": "MM",
     }  # fmt: skip
+    return _symbol(name, properties)
+
+
+def _symbol(name: str, properties: Mapping[str, str]) -> Element:
+    """A fill symbol of one simple layer."""
     symbol = Element("symbol", type="fill", name=name, alpha="1", clip_to_extent="1", force_rhr="0")
     attributes = {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"}
     layer = SubElement(symbol, "layer", attributes)

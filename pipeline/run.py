@@ -58,8 +58,11 @@ def _run(job: Job, announce: Report, report: Report) -> dict[str, Any]:
     by_zone = zones.fingerprint if zones else None
     vectors = ledger.stage(
         "vectorize",
-        [image, maps, job.min_area, job.simplify, job.connectivity, job.instances, by_zone],
-        [at / "landcover.gpkg"], _vectorize(job, zones),
+        [
+            image, maps, job.min_area, job.simplify, job.connectivity, job.instances, job.formats, by_zone,
+            _map_facts(job),
+        ],
+        _map_files(job), _vectorize(job, zones),
     )  # fmt: skip
     tables = _tables(at / "areas.csv", zones, walks)
     _remove_unasked(ledger, "summarize", tables)
@@ -115,6 +118,28 @@ def _region(job: Job) -> dict[str, Any]:
         "footprint": job.region.geojson,
         "source": job.region.source,
     }
+
+
+def _map_files(job: Job) -> list[Path]:
+    from pipeline.map_file import output_files
+
+    return output_files(job.folder / "landcover.gpkg", job.formats)
+
+
+def _map_facts(job: Job) -> dict[str, Any]:
+    """What the map itself says of how it was made: no folder of this machine, no address with a key."""
+    from pipeline.facts import scene_facts
+
+    left_out = {"crs", "resolution", "formats", "min_area_ha", "simplify_m"}
+    settings = {name: value for name, value in job.settings().items() if name not in left_out}
+    local = {"catalog": job.shown_catalog, "model": str(job.model)}
+    names = {name: text if "://" in text else Path(text).name for name, text in local.items()}
+    period = str(job.period or _days(job))
+    return (
+        {"region": job.region.name, **settings, **names, "period": period}
+        | {"model_sha256": file_hash(job.model)}
+        | scene_facts(_scenes(job))
+    )
 
 
 def _facts(job: Job) -> dict[str, Any]:
@@ -296,6 +321,8 @@ def _vectorize(job: Job, zones: Zones | None) -> Work:
             simplify=job.simplify,
             connectivity=job.connectivity,
             instances=job.instances,
+            formats=job.formats,
+            facts=_map_facts(job),
         )
 
     return work

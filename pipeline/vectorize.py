@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,18 @@ from landcover.region_tally import Observed
 from pipeline.class_polygons import Batch, ClassPolygons, Pixels
 from pipeline.class_raster import ClassRaster, open_classes, strips
 from pipeline.cog import open_raster, raster_grid
+from pipeline.facts import run_layer, shown_facts, source_facts
 from pipeline.feature_columns import (
     CONFIDENCE_FIELDS,
     FEATURE_FIELDS,
     confidence_columns,
     feature_columns,
 )
-from pipeline.geopackage import Layer, Style, write_geopackage
+from pipeline.geopackage import Layer, Style
 from pipeline.instances import countable_codes, instance_layer
-from pipeline.qgis_style import polygon_qml, polygon_sld
+from pipeline.map_file import MapContent, output_files, write_map
+from pipeline.qgis_project import Image, images_beside
+from pipeline.qgis_style import polygon_qml, polygon_sld, table_qml
 
 _STRIP_PIXELS = 2**20
 """Pixels of a strip, at most, unless a row has more; half a dozen are in memory, 60 bytes a pixel."""
@@ -45,6 +48,12 @@ _ALIASES = {
     "observed_percent": "Observed (%)",
     "first_day": "First day",
     "last_day": "Last day",
+    "share_percent": "Share (%)",
+    "polygon_ha": "Area of the polygons (ha)",
+    "from_code": "Old class code",
+    "from_class": "Old class",
+    "to_code": "New class code",
+    "to_class": "New class",
 }
 _SCHEMA = pa.schema(
     [
@@ -83,6 +92,8 @@ def vectorize(
     instances: Sequence[str] = (),
     strip_rows: int | None = None,
     further: Sequence[Layer] = (),
+    formats: Sequence[str] = (),
+    facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Turn a class raster into polygons with class, hectares and confidence.
 
@@ -90,13 +101,16 @@ def vectorize(
     `pipeline.value_legend.value_legend` takes it; None for the file's own. confidence: percent on the same grid, or
     None, which leaves its columns empty. composite: image on the same grid with the bands observations and
     day, or None, which leaves theirs empty. output: GeoPackage with the layers `landcover` (polygons),
-    `areas` (one row per class), with min_area `merged` (hectares moved between classes), and with instances
-    `instances`, styled for QGIS. min_area: hectares on the ellipsoid below which a polygon is merged into the neighbour with
-    the longest common border. simplify: metres by which borders may move; both sides move together.
-    connectivity: 4, or 8 where pixels of a class that touch by a corner are one feature, a multipolygon.
-    instances: names or codes of countable classes, whose regions get a layer of their own with their shapes.
-    strip_rows: rows read at a time; they change neither polygons nor numbers. further: layers
-    made elsewhere that go into the file too, such as `zones`.
+    `areas` (one row per class), with min_area `merged` (hectares moved between classes), with instances
+    `instances`, and `run` (how it was made), styled for QGIS, with metadata and a project; or the polygons
+    alone, where the ending is .parquet, .fgb or .pmtiles. min_area: hectares on the ellipsoid below which
+    a polygon is merged into the neighbour with the longest common border. simplify: metres by which
+    borders may move; both sides move together. connectivity: 4, or 8 where pixels of a class that touch
+    by a corner are one feature, a multipolygon. instances: names or codes of countable classes, whose
+    regions get a layer of their own with their shapes. strip_rows: rows read at a time; they change
+    neither polygons nor numbers. further: layers made elsewhere that go into the GeoPackage too, such as
+    `zones`. formats: further files beside the output, see `map_file.FORMATS`.
+    facts: what else is known of the map, for `run`; no folders, no secrets.
     Returns the number of polygons, their hectares, pixels and vertices, what was merged, and the worst
     displacement.
     Raises RasterError, LegendError or SettingsError where an input cannot be used.
@@ -114,6 +128,7 @@ def vectorize(
         _same_grid(composite, raster, "composite.tif") as image,
         rasterio.Env(GDAL_CACHEMAX=_cache_bytes(raster)),
     ):
+        paths = output_files(output, formats)
         seen = Observations.of(image)
         read = functools.partial(_strips, raster, dataset, seen, strip_rows or _strip_rows(raster))
         countable = countable_codes(instances, raster.legend)
@@ -132,8 +147,18 @@ def vectorize(
                 )
             )
         layers += further
+        files = {"classes": classes, "confidence": confidence, "composite": composite}
+        known = shown_facts(
+            dict(facts or {})
+            | source_facts(files, legend, raster.grid)
+            | {
+                "min_area_ha": min_area, "simplify_m": simplify, "connectivity": connectivity,
+                "instances": instances,
+            }
+        )  # fmt: skip
+        images = images_beside(output.parent, raster.legend, files)
         try:
-            write_geopackage(output, layers)
+            write_map(paths, work.content(layers, known, images))
         except RasterError:
             if work.failure:  # GDAL forgets why its input ended
                 raise work.failure from None
@@ -145,7 +170,7 @@ def vectorize(
         "pixels": int(work.total.pixels.sum()),
         "vertices": work.vertices,
         "merged": shapes.merged,
-        "moved_ha": sum(line["area_ha"] for line in _moved(shapes, raster.legend)),
+        "moved_ha": work.moved_ha(),
         "displacement_m": shapes.displacement,
     }
 
@@ -241,6 +266,31 @@ class _Work:
         """The area table of the polygons, once all are written."""
         return class_table(self.total, self.shapes.areas, self.raster.legend)
 
+    def moved_ha(self) -> float:
+        """Hectares that merging moved to another class."""
+        return float(sum(line["area_ha"] for line in _moved(self.shapes, self.raster.legend)))
+
+    def content(
+        self, layers: Sequence[Layer], known: Mapping[str, str], images: Sequence[Image]
+    ) -> MapContent:
+        """The map to be written: layers, with how it was made as the last."""
+
+        def facts() -> dict[str, str]:
+            return {**known, **self.facts()}
+
+        told = run_layer(facts, len(facts()))
+        return MapContent([*layers, told], self.raster.legend, self.raster.grid, facts, images)
+
+    def facts(self) -> dict[str, str]:
+        """What the settings did; true once all polygons are written."""
+        return {
+            "polygons": str(len(self.shapes.features)),
+            "area_ha": repr(float(sum(line.area_ha for line in self.table()))),
+            "merged_polygons": str(self.shapes.merged),
+            "moved_ha": repr(self.moved_ha()),
+            "displacement_m": repr(float(self.shapes.displacement)),
+        }
+
     def polygon_layer(self) -> Layer:
         """The polygons, to be read once."""
         kind = "MultiPolygon" if self.shapes.corners else "Polygon"
@@ -248,7 +298,7 @@ class _Work:
         legend, grid = self.raster.legend, self.raster.grid
         style = Style(
             "Land cover",
-            polygon_qml(legend, "class_code", _ALIASES),
+            polygon_qml(legend, "class_code", _columns(_SCHEMA)),
             polygon_sld(legend, "class_code", "landcover"),
         )
         crs = None if grid.crs is None else grid.crs.proj
@@ -296,7 +346,8 @@ class _Work:
             yield pa.RecordBatch.from_pylist(lines, schema=schema)
 
         rows = pa.RecordBatchReader.from_batches(schema, batches())
-        return Layer("areas", _AREAS, len(self.raster.legend.classes), rows)
+        style = Style("Area by class", table_qml(_columns(schema)), "")
+        return Layer("areas", _AREAS, len(self.raster.legend.classes), rows, style=style)
 
 
 def _observed_columns(batch: Batch, seen: Observations | None) -> dict[str, pa.Array]:
@@ -337,4 +388,10 @@ def _merged_layer(shapes: ClassPolygons, legend: Legend) -> Layer:
         ]
     )  # fmt: skip
     table = pa.Table.from_pylist(_moved(shapes, legend), schema=schema)
-    return Layer("merged", _MERGED, table.num_rows, table.to_reader())
+    style = Style("Merged into neighbours", table_qml(_columns(schema)), "")
+    return Layer("merged", _MERGED, table.num_rows, table.to_reader(), style=style)
+
+
+def _columns(schema: pa.Schema) -> dict[str, str]:
+    """Headings of the columns that have one."""
+    return {name: _ALIASES[name] for name in schema.names if name in _ALIASES}

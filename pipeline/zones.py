@@ -23,7 +23,8 @@ from landcover.zone_areas import zone_areas
 from landcover.zone_drawing import ZoneDrawing
 from pipeline.artifacts import write_text
 from pipeline.class_raster import ClassRaster, open_classes
-from pipeline.geopackage import Layer
+from pipeline.geopackage import Layer, Style
+from pipeline.qgis_style import zone_qml
 from pipeline.zone_file import Zones
 
 LONG, WIDE = "zones.csv", "zones_wide.csv"
@@ -201,7 +202,20 @@ def zone_layer(table: ZoneTable) -> Layer:
     records = pa.Table.from_pylist(lines, schema=schema)
     return Layer(
         "zones", _LAYER, records.num_rows, records.to_reader(), table.zones.crs,
-        geometry_type="MultiPolygon",
+        Style("Zones", zone_qml("zone", _aliases(table.legend)), ""), "MultiPolygon",
+    )  # fmt: skip
+
+
+def _aliases(legend: Legend) -> dict[str, str]:
+    """Headings of the wide form."""
+    columns = zip(class_columns(legend), legend.classes, strict=True)
+    return (
+        {"zone": "Zone"}
+        | {column: f"{c.name} (ha)" for column, c in columns}
+        | {
+            "classified_ha": "Classified (ha)", "nodata_ha": "No data (ha)", "zone_ha": "Zone (ha)",
+            "covered_percent": "Covered (%)",
+        }
     )  # fmt: skip
 
 

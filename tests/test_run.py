@@ -1,9 +1,11 @@
 """The whole road on the demo region: what a newcomer's first `make run` makes."""
 
+import contextlib
 import csv
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -125,6 +127,26 @@ def test_geopackage_is_valid(demo_run: DemoRun) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_the_map_says_how_it_was_made(demo_run: DemoRun) -> None:
+    """The layer run tells region, period, scenes, model and settings, and no folder of this machine."""
+    with contextlib.closing(sqlite3.connect(demo_run.folder / "landcover.gpkg")) as database:
+        facts = dict(database.execute("SELECT name, value FROM run"))
+        texts = [text for (text,) in database.execute("SELECT metadata FROM gpkg_metadata")]
+    record = json.loads((demo_run.folder / "run.json").read_text())
+    assert facts["region"] == record["region"]["name"]
+    assert facts["period"] == record["period"]
+    assert facts["model"] == "demo.safetensors"
+    assert facts["model_sha256"] == record["model"]["sha256"]
+    assert facts["classes_sha256"] == file_hash(demo_run.folder / "classes.tif")
+    assert int(facts["polygons"]) == record["stages"]["vectorize"]["details"]["polygons"]
+    for number, scene in enumerate(record["items"], start=1):
+        assert facts[f"scene_{number}"] == f"{scene['id']}, {scene['datetime']}"
+        assert scene["id"] in texts[0]
+    content = (demo_run.folder / "landcover.gpkg").read_bytes()
+    assert str(demo_run.out).encode() not in content
+    assert str(ROOT).encode() not in content
+
+
 def test_stac_item_is_valid(demo_run: DemoRun) -> None:
     """The item passes the core STAC schemas, and its assets exist."""
     item = pystac.Item.from_file(demo_run.folder / "item.json")
@@ -206,10 +228,14 @@ def test_the_second_run_recomputes_nothing(demo_run: DemoRun) -> None:
 
 def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     """Two runs from nothing, with other batch sizes, end with the same bytes."""
-    first = run_demo(tmp_path, *SMALL, "--batch", 4)
-    hashes = {n: file_hash(first.folder / n) for n in ARTEFACTS if n != "run.json"}
+    formats = ("--format", "parquet", "--format", "flatgeobuf")
+    first = run_demo(tmp_path, *SMALL, *formats, "--batch", 4)
+    made = [n for n in ARTEFACTS if n != "run.json"] + ["landcover.parquet", "landcover.fgb"]
+    hashes = {n: file_hash(first.folder / n) for n in made}
+    item = pystac.Item.from_file(first.folder / "item.json")
+    assert {"geoparquet", "flatgeobuf"} <= set(item.assets)
     shutil.rmtree(first.folder)
-    second = run_demo(tmp_path, *SMALL, "--batch", 7)
+    second = run_demo(tmp_path, *SMALL, *formats, "--batch", 7)
     assert {n: file_hash(second.folder / n) for n in hashes} == hashes
 
 

@@ -182,12 +182,16 @@ def test_the_file_has_a_spatial_index_and_says_what_it_holds(tmp_path: Path):
     assert "hectares" in contents["areas"]
 
 
-def test_the_file_carries_one_default_style(tmp_path: Path):
-    """`layer_styles` is as QGIS makes it; hostile class names cannot break its documents."""
+def test_each_table_carries_one_default_style(tmp_path: Path):
+    """`layer_styles` is as QGIS makes it, one row a table; hostile class names cannot break its documents."""
     _, _, path = vectorized(tmp_path, UTM)
     style = "SELECT f_table_catalog, f_table_schema, f_table_name, f_geometry_column, useAsDefault"
-    assert query(path, f"{style} FROM layer_styles") == [("", "", "landcover", "geom", 1)]
-    (documents,) = query(path, "SELECT styleQML, styleSLD FROM layer_styles")
+    assert query(path, f"{style} FROM layer_styles") == [
+        ("", "", "landcover", "geom", 1),
+        ("", "", "areas", "", 1),
+        ("", "", "run", "", 1),
+    ]
+    documents = query(path, "SELECT styleQML, styleSLD FROM layer_styles")[0]
     for text in documents:
         assert "Forêt &lt;dense&gt; &amp; bois" in text
         ET.fromstring(text)
