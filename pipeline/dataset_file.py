@@ -21,8 +21,8 @@ from pydantic import (
     model_validator,
 )  # fmt: skip
 
-from landcover.label_codes import LabelCodes
 from landcover.errors import DatasetError, LandcoverError
+from landcover.label_codes import LabelCodes
 from landcover.legend import Legend
 from landcover.splits import SPLITS
 from pipeline.value_legend import named_legend

@@ -18,8 +18,8 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from shapely.geometry.base import BaseGeometry
 
-from landcover.label_codes import LabelCodes, class_code, packed, shown
 from landcover.errors import DatasetError
+from landcover.label_codes import LabelCodes, class_code, packed, shown
 from landcover.legend import NODATA
 from landcover.pixel_places import pixel_places
 from pipeline.artifacts import fingerprint

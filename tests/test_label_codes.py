@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from landcover.label_codes import LabelCodes, class_code, packed
 from landcover.errors import DatasetError
+from landcover.label_codes import LabelCodes, class_code, packed
 from landcover.legend import Legend
 from tests.made_datasets import LEGEND as RECORDS
 
