@@ -7,6 +7,7 @@ LandcoverError
 ├── RasterError       a raster cannot be read, placed on the Earth, or is not what it should be
 ├── LegendError       class codes, names or colours contradict each other
 ├── CheckpointError   a model file cannot be used, or not with this raster
+├── DatasetError      images and labels for training cannot be used, or would leak
 └── SampleError       a sample cannot be drawn, or its labels cannot be used
 
 The message is one sentence for the person at the keyboard: what was found and where, what was
@@ -16,6 +17,7 @@ expected, and what to do. The command line prints it and exits with code 1.
 __all__ = [
     "CatalogError",
     "CheckpointError",
+    "DatasetError",
     "LandcoverError",
     "LegendError",
     "RasterError",
@@ -47,6 +49,10 @@ class RasterError(LandcoverError):
 
 class LegendError(LandcoverError):
     """Class codes, names or colours contradict each other."""
+
+
+class DatasetError(LandcoverError):
+    """Images and labels for training cannot be used, contradict each other, or would leak."""
 
 
 class CheckpointError(LandcoverError):

@@ -910,5 +910,76 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+datasets = typer.Typer(
+    help="Images and labels to train on: check, describe, simulate.", no_args_is_help=True
+)
+app.add_typer(datasets, name="dataset")
+
+DatasetArg = Annotated[
+    Path, typer.Argument(metavar="DATASET", help="YAML that describes the dataset.")
+]
+
+
+@datasets.command("check")
+def dataset_check(dataset: DatasetArg) -> None:
+    """List what is wrong: unknown labels, missing CRS, other grids, absent classes, leaks."""
+    from rich.console import Console
+
+    from pipeline.check_dataset import check_dataset
+
+    result = _verb(check_dataset, dataset=dataset)
+    for finding in result["findings"]:
+        typer.secho(f"{finding.level}: {finding.message}", fg=_COLORS[finding.level])
+    if result["table"] is None:
+        raise typer.Exit(1)
+    Console().print(result["table"])
+    typer.echo(f"version {result['version']}")
+
+
+_COLORS = {"error": "red", "warning": "yellow"}
+
+
+@datasets.command("manifest")
+def dataset_manifest(
+    dataset: DatasetArg,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Files with hashes, blocks, splits, counts.")
+    ] = Path("manifest.json"),
+) -> None:
+    """Write down what a dataset holds, and its version."""
+    from pipeline.dataset_manifest import write_manifest
+
+    content = _verb(write_manifest, dataset=dataset, output=output)
+    typer.echo(f"version {content['version']}: {output}")
+
+
+@datasets.command("sheet")
+def dataset_sheet(
+    dataset: DatasetArg,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="One HTML page that loads nothing.")
+    ] = Path("sheet.html"),
+) -> None:
+    """Describe a dataset: classes, bands, blocks, pictures."""
+    from pipeline.dataset_sheet import write_sheet
+
+    _verb(write_sheet, dataset=dataset, output=output)
+    typer.echo(f"data sheet: {output}")
+
+
+@datasets.command("simulate")
+def dataset_simulate(
+    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder.")],
+    regions: Annotated[int, typer.Option(min=1, help="How many images.")] = 6,
+    size: Annotated[int, typer.Option(help="Side of each, pixels of 10 m.")] = 512,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives other regions.")] = 0,
+) -> None:
+    """Write a small labelled dataset of simulated regions, to try training on."""
+    from pipeline.simulate_dataset import simulate_dataset
+
+    made = _verb(simulate_dataset, output=output, regions=regions, size=size, seed=seed)
+    typer.echo(f"{made['regions']} regions: {made['dataset']}")
+
+
 if __name__ == "__main__":
     main()

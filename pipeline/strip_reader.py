@@ -25,8 +25,9 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from landcover.errors import CheckpointError, RasterError
-from landcover.inference import Strip, mark_valid
+from landcover.inference import Strip
 from landcover.tiling import TileGrid, mirror
+from landcover.validity import mark_valid
 from pipeline.cog import raster_grid
 from pipeline.raster_files import RasterFiles, plain
 from pipeline.signing import Signer

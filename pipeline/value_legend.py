@@ -61,7 +61,7 @@ def value_legend(dataset: DatasetReader, given: str | None) -> ValueLegend:
     Raises LegendError where there is none or it cannot be read.
     """
     if given is not None:
-        legend = _from_csv(_FOLDER / f"{given}.csv" if given in NAMES else Path(given), given)
+        legend = named_legend(given)
     elif "LEGEND" in dataset.tags():
         known = read_legend(dataset)
         legend = ValueLegend(known, {code: code for code in known.codes})
@@ -69,6 +69,11 @@ def value_legend(dataset: DatasetReader, given: str | None) -> ValueLegend:
         legend = _from_palette(dataset)
     nodata = {} if dataset.nodata is None else {int(dataset.nodata): NODATA}
     return ValueLegend(legend.legend, {0: NODATA, **legend.codes, **nodata})
+
+
+def named_legend(given: str) -> ValueLegend:
+    """A legend by a name of NAMES, or of a CSV file as `value_legend` takes it; else LegendError."""
+    return _from_csv(_FOLDER / f"{given}.csv" if given in NAMES else Path(given), given)
 
 
 def _from_csv(path: Path, given: str) -> ValueLegend:

@@ -1,6 +1,7 @@
 """Fixtures that several test files share; scenes are generated, real data is only looked up."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,15 @@ import pytest
 from tests.command import DemoRun, run_demo
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What is counted of datasets is kept in a folder of the tests, not in the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LANDCOVER_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ COMMANDS = [
     "publish",
     "index",
     "doctor",
+    "dataset",
 ]
 
 
@@ -107,6 +108,9 @@ def test_a_box_west_of_greenwich_is_no_option(tmp_path: Path) -> None:
         (["assess", "estimate", "none.gpkg"], ["none.gpkg"]),
         (["publish", "nowhere"], ["nowhere holds no finished run"]),
         (["index", "nowhere"], ["nowhere"]),
+        (["dataset", "manifest", "none.yml"], ["no dataset file none.yml"]),
+        (["dataset", "sheet", "none.yml"], ["no dataset file none.yml"]),
+        (["dataset", "simulate", "-o", "x", "--size", "63"], ["The size is 63"]),
         (["composite", "none.json", "15,48,16,49"], ["none.json"]),
     ],
 )

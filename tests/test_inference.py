@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from landcover.errors import CheckpointError
-from landcover.inference import Predictor, Strip, gather, mark_valid
+from landcover.inference import Predictor, Strip, gather
 from landcover.legend import Legend
 from landcover.models import Checkpoint, ModelSpec
 from landcover.runtimes import from_bfloat16, open_runtime, to_bfloat16
+from landcover.validity import mark_valid
 
 LEGEND = Legend.from_records(
     [{"code": c, "name": f"class {c}", "color": "#808080"} for c in (2, 3)]
