@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from landcover.errors import CheckpointError, LegendError
 from landcover.legend import Legend
+from landcover.networks import ARCHITECTURES, build_network, check_network
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,8 +31,9 @@ class ModelSpec:
     """What a checkpoint says about itself: enough to build, feed and read the model."""
 
     encoder: str
-    """smp encoder name; the architecture is smp's U-Net (Ronneberger et al. 2015)."""
+    """Encoder of the architecture: a name of smp's, or `tu-` and a name of timm's."""
     decoder_channels: tuple[int, ...]
+    """Of a U-Net's kind, deepest first; empty where the options or the architecture decide."""
     bands: tuple[str, ...]
     """Common names of the input channels, in order."""
     scale: float
@@ -51,6 +53,10 @@ class ModelSpec:
     """Where the weights come from: data, seeds, steps, accuracy."""
     temperature: float = 1.0
     """Logits are divided by it; fitted on validation data. 1 leaves them as they are."""
+    architecture: str = "unet"
+    """A name of `landcover.networks.ARCHITECTURES`."""
+    options: Mapping[str, int] = field(default_factory=dict)
+    """What was chosen about the architecture."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.encoder):
@@ -58,6 +64,7 @@ class ModelSpec:
                 f"The model's encoder '{self.encoder}' is not a plain name; addresses of hubs and "
                 "paths are not followed."
             )
+        check_network(self.architecture, self.encoder, self.options)
         channels = len(self.bands)
         if not channels or len(self.mean) != channels or len(self.std) != channels:
             raise CheckpointError(
@@ -73,6 +80,10 @@ class ModelSpec:
             raise CheckpointError("The model's scale and standard deviations must be above 0.")
         if self.tile < 32 or self.tile % 32:
             raise CheckpointError(f"The model's tile is {self.tile}; it must be a multiple of 32.")
+        if self.tile < (least := ARCHITECTURES[self.architecture].least_tile):
+            raise CheckpointError(
+                f"The model's tile is {self.tile}; {self.architecture} needs {least} or more."
+            )
         if not 0 <= self.overlap <= self.tile // 2:
             raise CheckpointError(
                 f"The model's overlap is {self.overlap}; it must be 0 to half of tile {self.tile}."
@@ -112,17 +123,10 @@ class ModelSpec:
 
         It takes (n, bands, rows, cols) normalised float32 and gives (n, classes, rows, cols) logits.
         """
-        import segmentation_models_pytorch as smp
-
-        network: nn.Module = smp.Unet(
-            encoder_name=self.encoder,
-            encoder_weights=None,
-            encoder_depth=len(self.decoder_channels),
-            decoder_channels=self.decoder_channels,
-            in_channels=len(self.bands),
-            classes=len(self.legend),
-        )
-        return network
+        return build_network(
+            self.architecture, self.encoder, len(self.bands), len(self.legend), self.options,
+            self.decoder_channels,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         network.load_state_dict(
             {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
         )
-    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (RuntimeError, KeyError, ValueError, TypeError, CheckpointError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"{path}: the weights do not fit their architecture: {reason}"
