@@ -898,6 +898,35 @@ def estimate(
 
 
 @app.command()
+def train(
+    config: Annotated[
+        Path, typer.Argument(help="YAML: dataset, model, losses, augmentation, steps.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder of the model (default: the config's output)."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where a killed training stopped.")
+    ] = False,
+) -> None:
+    """Train a model on a dataset; the result is a checkpoint for --model."""
+    from rich.console import Console
+
+    from pipeline.progress import show_progress
+    from pipeline.train import MODEL, train
+    from pipeline.training_config import load_training_config
+
+    settings = load_training_config(config)
+    with show_progress(Console()) as progress:
+        train(
+            config=settings, output=out, resume=resume, announce=progress.announce,
+            report=progress.report,
+        )  # fmt: skip
+    typer.echo(f"model: {(out or settings.output or Path()) / MODEL}")
+
+
+@app.command()
 def doctor() -> None:
     """Check that this machine has what a run needs, and say what to do where it has not."""
     from rich.console import Console

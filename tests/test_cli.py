@@ -20,6 +20,7 @@ COMMANDS = [
     "assess",
     "publish",
     "index",
+    "train",
     "doctor",
     "dataset",
 ]
@@ -111,6 +112,7 @@ def test_a_box_west_of_greenwich_is_no_option(tmp_path: Path) -> None:
         (["dataset", "manifest", "none.yml"], ["no dataset file none.yml"]),
         (["dataset", "sheet", "none.yml"], ["no dataset file none.yml"]),
         (["dataset", "simulate", "-o", "x", "--size", "63"], ["The size is 63"]),
+        (["train", "none.yml"], ["none.yml"]),
         (["composite", "none.json", "15,48,16,49"], ["none.json"]),
     ],
 )

@@ -22,10 +22,12 @@ MODULES = {
     "pillow": "PIL",
     "rio-cogeo": "rio_cogeo",
     "odc-geo": "odc",
+    "scikit-learn": "sklearn",
 }
 """Where a package is imported under another name."""
-NEEDED_BY_OTHERS = {"torchvision"}
-"""Named so that its version fits torch's; imported by segmentation-models-pytorch."""
+NEEDED_BY_OTHERS = {"torchvision", "tensorboard"}
+"""torchvision: named so that its version fits torch's; imported by segmentation-models-pytorch.
+tensorboard: imported by pytorch-lightning's logger, and the viewer of what it logs."""
 
 
 def project() -> dict[str, list[str]]:
