@@ -18,7 +18,7 @@ SMALL = {
     "segformer": ("mit_b0", {"channels": 64}),
     "dpt": ("tu-vit_tiny_patch16_224", {"channels": 64}),
     "upernet": ("resnet18", {"channels": 64}),
-    "deeplabv3": ("resnet18", {"channels": 64, "stride": 16}),
+    "deeplabv3": ("resnet18", {"channels": 64}),
     "pspnet": ("resnet18", {"channels": 64}),
 }
 """The smallest encoder and options of each; resnet18 where nothing is said."""
