@@ -116,6 +116,28 @@ class ErrorMatrix:
         present = self.iou[~np.isnan(self.iou)]
         return float(present.mean()) if present.size else float("nan")
 
+    @property
+    def kappa(self) -> float:
+        """Agreement beyond chance, -1 to 1 (Cohen 1960, eq. 1); NaN where chance alone agrees fully.
+
+        Given because it is asked for; it says little that overall accuracy does not (Foody 2020).
+        """
+        total = float(self.pixels)
+        chance = float(_ratio((self.mapped.astype(float) * self.reference).sum(), total**2))
+        return float(_ratio(self.overall_accuracy - chance, 1 - chance))
+
+    @property
+    def mean_f1(self) -> float:
+        """Mean F1 (Dice) of the classes that the map or the reference has; NaN where there is none."""
+        present = self.f1[~np.isnan(self.f1)]
+        return float(present.mean()) if present.size else float("nan")
+
+    @property
+    def frequency_weighted_iou(self) -> float:
+        """IoU of the classes, each weighted by its reference pixels (Long et al. 2015, section 5)."""
+        weighted = np.where(self.reference > 0, self.iou, 0) * self.reference
+        return float(_ratio(weighted.sum(), self.pixels))
+
 
 def _require_known(table: NDArray[np.intp], codes: Sequence[int]) -> None:
     for name, axis in (("map", 1), ("reference", 0)):

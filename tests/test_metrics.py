@@ -132,3 +132,19 @@ def test_measures_are_those_of_the_definitions(mapped: Codes, reference: Codes):
             assert m.f1[i] == pytest.approx(harmonic)
     turned = ErrorMatrix.count(reference, mapped, m.codes)
     np.testing.assert_array_equal(turned.users_accuracy, m.producers_accuracy)
+
+
+def test_kappa_and_weighted_iou_by_hand() -> None:
+    """Map right on 20 + 15 of 50: chance agrees on 0.5, so kappa is 0.4; IoU 20 / 35 and 15 / 30."""
+    m = ErrorMatrix((1, 2), np.array([[20, 5], [10, 15]]))
+    assert m.kappa == pytest.approx(0.4)
+    assert m.frequency_weighted_iou == pytest.approx((30 * 20 / 35 + 20 * 15 / 30) / 50)
+    assert m.mean_f1 == pytest.approx((40 / 55 + 30 / 45) / 2)
+
+
+def test_kappa_is_unknown_where_chance_agrees_fully() -> None:
+    """One class on both sides leaves nothing beyond chance; no pixel leaves nothing at all."""
+    assert math.isnan(ErrorMatrix((1, 2), np.array([[9, 0], [0, 0]])).kappa)
+    assert math.isnan(ErrorMatrix.empty((1, 2)).kappa)
+    assert math.isnan(ErrorMatrix.empty((1, 2)).mean_f1)
+    assert math.isnan(ErrorMatrix.empty((1, 2)).frequency_weighted_iou)
