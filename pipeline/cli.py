@@ -46,9 +46,16 @@ Catalog = Annotated[
     ),
 ]
 Model = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        help="Checkpoint (.safetensors). (default: the region's, else the shipped demo weights)"
+        help="Checkpoint (.safetensors): a path, an https:// address, or hf://OWNER/NAME. (default: the region's, else the shipped demo weights)"
+    ),
+]
+ModelArg = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Checkpoint (.safetensors): a path, an https:// address, or hf://OWNER/NAME.",
     ),
 ]
 Collections = Annotated[
@@ -267,7 +274,16 @@ def run(
         "scheduler": scheduler, "refresh": refresh, "crosswalks": tuple(crosswalk or ()),
         "zones": zones, "zone_id": zone_id, "zone_layer": zone_layer,
     }  # fmt: skip
-    _run(plan_job(place, output=out, period=period, catalog=catalog, model=model, **options))
+    _run(
+        plan_job(place, output=out, period=period, catalog=catalog, model=_model(model), **options)
+    )
+
+
+def _model(text: str | None) -> Path | None:
+    """The file of the model meant, downloaded where it is an address."""
+    from pipeline.model_source import find_model
+
+    return None if text is None else find_model(text, typer.echo)
 
 
 def _region(text: str, **said: Any) -> Any:
@@ -316,7 +332,7 @@ def demo(
             output=out,
             period=made.period,
             catalog=str(made.catalog),
-            model=model,
+            model=_model(model),
             truth=made.truth,
             batch=batch,
             device=device,
@@ -495,9 +511,9 @@ def segment(
         ),
     ],
     model: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
-            help="Checkpoint (.safetensors); several are averaged. (default: the shipped demo weights)"
+            help="Checkpoint (.safetensors): a path, an https:// address, or hf://OWNER/NAME; several are averaged. (default: the shipped demo weights)"
         ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Class raster.")] = Path(
@@ -535,6 +551,7 @@ def segment(
 ) -> None:
     """Label every pixel of an image, in overlapping tiles blended without seams."""
     from pipeline.job import DEFAULT_MODEL
+    from pipeline.model_source import find_model
     from pipeline.segment import segment
 
     rasters: dict[str, Any] = {
@@ -543,7 +560,7 @@ def segment(
     details = _verb(
         segment,
         image=image if "://" in image else Path(image),
-        model=model or [DEFAULT_MODEL],
+        model=[find_model(one, typer.echo) for one in model or ()] or [DEFAULT_MODEL],
         classes=output,
         confidence=confidence,
         **rasters,
@@ -927,6 +944,67 @@ def train(
 
 
 @app.command()
+def evaluate(
+    model: ModelArg,
+    data: Annotated[Path, typer.Argument(help="Dataset (.yml).")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the report and the figures.")
+    ] = Path("evaluation"),
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    tolerance: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=1,
+            help="Pixels within which a border is found; may be given several times. (default: 1 and 3)",
+        ),
+    ] = None,
+    runtime: Runtime = "torch-fp32",
+    device: Device = "auto",
+    fit_temperature: Annotated[
+        bool,
+        typer.Option(
+            "--fit-temperature",
+            help="Fit a temperature on the validation split, and write the model with it.",
+        ),
+    ] = False,
+    forest: Annotated[
+        bool, typer.Option("--forest", help="Measure a random forest of single pixels too.")
+    ] = False,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Tiles on which shifts, brightness and scale are tried.")
+    ] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn by chance.")] = 0,
+) -> None:
+    """Measure a model on a split of a dataset: accuracy, borders, calibration, stability, worst chips."""
+    from rich.console import Console
+
+    from pipeline.evaluate import TOLERANCES, evaluate
+    from pipeline.evaluation_table import evaluation_table
+    from pipeline.model_source import find_model
+
+    record = _verb(
+        evaluate,
+        model=find_model(model, typer.echo),
+        data=data,
+        output=output,
+        split=split,
+        tolerances=tuple(tolerance or TOLERANCES),
+        runtime=runtime,
+        device=device,
+        calibrate=fit_temperature,
+        forest=forest,
+        samples=samples,
+        seed=seed,
+    )
+    for note in record["notes"]:
+        typer.echo(f"Note: {note}")
+    Console().print(evaluation_table(record))
+    if made := record.get("calibrated_model"):
+        typer.echo(f"temperature {made['temperature']}: {output / made['file']}")
+    typer.echo(f"report: {output / 'report.html'}")
+
+
+@app.command()
 def doctor() -> None:
     """Check that this machine has what a run needs, and say what to do where it has not."""
     from rich.console import Console
@@ -1008,6 +1086,56 @@ def dataset_simulate(
 
     made = _verb(simulate_dataset, output=output, regions=regions, size=size, seed=seed)
     typer.echo(f"{made['regions']} regions: {made['dataset']}")
+
+
+models = typer.Typer(
+    help="Look at a model: what it says of itself, its card, its STAC item.", no_args_is_help=True
+)
+app.add_typer(models, name="model")
+
+
+@models.command("show")
+def model_show(model: ModelArg) -> None:
+    """Print what a checkpoint says about itself; nothing in it is executed."""
+    from rich.console import Console
+
+    from pipeline.model_card import facts_table
+    from pipeline.model_source import find_model
+
+    Console().print(facts_table(find_model(model, typer.echo)))
+
+
+@models.command("card")
+def model_card(
+    model: ModelArg,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Markdown.")] = Path(
+        "model-card.md"
+    ),
+    evaluation: Annotated[
+        Path | None, typer.Option(help="metrics.json of `landcover evaluate` of this model.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Title (default: the file's name).")] = None,
+) -> None:
+    """Write the card of a model: classes, input, training data, figures, limits."""
+    from pipeline.model_card import write_model_card
+    from pipeline.model_source import find_model
+
+    write_model_card(find_model(model, typer.echo), output, evaluation, name)
+    typer.echo(f"card: {output}")
+
+
+@models.command("item")
+def model_item(
+    model: ModelArg,
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON.")] = Path("model-item.json"),
+    name: Annotated[str | None, typer.Option(help="Id (default: the file's name).")] = None,
+) -> None:
+    """Write the STAC item of a model, by the MLM extension."""
+    from pipeline.model_item import write_model_item
+    from pipeline.model_source import find_model
+
+    write_model_item(find_model(model, typer.echo), output, name)
+    typer.echo(f"item: {output}")
 
 
 if __name__ == "__main__":

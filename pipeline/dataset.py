@@ -173,6 +173,24 @@ class Dataset:
             chip.codes[~inner] = NODATA
         return chip
 
+    def shape(self, image: int) -> tuple[int, int]:
+        """Rows and columns of an image, by its number."""
+        return self._parts[image].image.shape
+
+    def block_names(self, place: TilePlace) -> tuple[NDArray[np.int32], list[str]]:
+        """Of a place: the number of each pixel's block, (side, side), -1 beyond the image, and names."""
+        part = self._parts[place.image]
+        height, width = part.image.shape
+        numbers = np.full((place.side, place.side), -1, np.int32)
+        rows = slice(max(place.row, 0), min(place.row + place.side, height))
+        cols = slice(max(place.col, 0), min(place.col + place.side, width))
+        if rows.start < rows.stop and cols.start < cols.stop:
+            numbers[
+                rows.start - place.row : rows.stop - place.row,
+                cols.start - place.col : cols.stop - place.col,
+            ] = part.place.unit(rows, cols)
+        return numbers, part.unit_names
+
     def _chip(self, part: Part, split: int, rows: slice, cols: slice, *, blank: bool) -> Chip:
         shape = rows.stop - rows.start, cols.stop - cols.start
         image = np.zeros((len(self.bands), *shape), np.float32)

@@ -73,7 +73,7 @@ def composite_picture(path: Path) -> tuple[bytes, tuple[str, ...]]:
     for i, band in enumerate(values):
         if seen.any():
             shown[..., i] = np.where(seen, _stretched(band, seen), 0)
-    return _png(Image.fromarray(shown[..., :3] if seen.all() else shown)), names
+    return png(Image.fromarray(shown[..., :3] if seen.all() else shown)), names
 
 
 def class_picture(path: Path) -> bytes:
@@ -133,10 +133,11 @@ def _palette_png(codes: NDArray[np.uint8], colors: NDArray[np.uint8]) -> bytes:
     """PNG of codes (rows, cols) by a palette (256, 3); code 0 is transparent."""
     image = Image.fromarray(codes)
     image.putpalette(colors.tobytes())
-    return _png(image, transparency=0)
+    return png(image, transparency=0)
 
 
-def _png(image: Image.Image, **options: Any) -> bytes:
+def png(image: Image.Image, **options: Any) -> bytes:
+    """A picture as the bytes of a PNG."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True, **options)
     return buffer.getvalue()

@@ -36,12 +36,15 @@ from pipeline.chip_stream import StepSampler, TrainingBatches, ValidationTiles, 
 from pipeline.dataset import Dataset, load_dataset
 from pipeline.learner import Learner, count, figures, normalised
 from pipeline.learning_curve import draw_learning_curve, write_history
+from pipeline.model_card import write_model_card
 from pipeline.training_config import Baseline, ModelSettings, TrainingConfig
 
 MODEL = "model.safetensors"
 """What training is for: the checkpoint, in the output folder."""
 RECORD = "training.json"
 """What was trained with what, and how well."""
+CARD = "model-card.md"
+"""What a person should know about the checkpoint."""
 STATE = "resume.ckpt"
 """Where a killed training goes on; of no use to others, and never to be taken from strangers."""
 _BEST = "best.safetensors"
@@ -334,6 +337,7 @@ def _finish(job: _Job, announce: Report, report: Report) -> dict[str, Any]:
         save_checkpoint(
             partial, network, replace(job.spec, training=training, temperature=temperature)
         )
+    write_model_card(job.folder / MODEL, job.folder / CARD)
     _draw(job, training)
     score, forest = training["validation"], training.get("baseline", {}).get("mean_iou")
     announce(

@@ -21,8 +21,10 @@ COMMANDS = [
     "publish",
     "index",
     "train",
+    "evaluate",
     "doctor",
     "dataset",
+    "model",
 ]
 
 
@@ -113,6 +115,8 @@ def test_a_box_west_of_greenwich_is_no_option(tmp_path: Path) -> None:
         (["dataset", "sheet", "none.yml"], ["no dataset file none.yml"]),
         (["dataset", "simulate", "-o", "x", "--size", "63"], ["The size is 63"]),
         (["train", "none.yml"], ["none.yml"]),
+        (["evaluate", "none.safetensors", "none.yml"], ["no model none.safetensors"]),
+        (["model", "show", "none.safetensors"], ["no model none.safetensors"]),
         (["composite", "none.json", "15,48,16,49"], ["none.json"]),
     ],
 )
