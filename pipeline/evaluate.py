@@ -25,6 +25,7 @@ from pipeline.evaluation import BadChip, Evaluation
 from pipeline.evaluation_record import evaluation_record, matrix_csv
 from pipeline.evaluation_report import write_evaluation_report
 from pipeline.model_card import parameters, write_model_card
+from pipeline.runtime_choice import choose_runtime
 from pipeline.window_labeller import Seen, Window, WindowLabeller, band_numbers, label, read_window
 
 TOLERANCES = (1.0, 3.0)
@@ -33,6 +34,10 @@ METRICS, REPORT, MATRIX, CARD, CALIBRATED = (
     "metrics.json", "report.html", "error-matrix.csv", "model-card.md", "model.safetensors",
 )  # fmt: skip
 _LEAST_SIDE = 16
+_TELL = 10
+"""Tiles between lines of progress."""
+_TRIED = 8
+"""Tiles on which runtimes are compared."""
 _FIT_PIXELS = 200_000
 """Validation pixels on which the temperature is fitted."""
 _FAR = 3.0
@@ -87,42 +92,31 @@ def evaluate(
     """Run a model over the labelled tiles of a split as over a map; write what it is worth.
 
     Each tile is read with as much around it as mapping leaves out, half the overlap, and more where a
-    tolerance needs it. tolerances: of borders, pixels. calibrate: fit a temperature on the validation
-    split and write the model with it. forest: measure a random forest of single pixels too. samples: tiles
-    for the tests of stability; chips: worst chips shown; replicates: of the bootstrap over blocks.
+    tolerance needs it. tolerances: of borders, pixels. runtime: one of landcover.runtimes.NAMES, or
+    `auto`. calibrate: fit a temperature on the validation split and write the model with it. forest:
+    measure a random forest of single pixels too. samples: tiles for the tests of stability; chips: worst
+    chips shown; replicates: of the bootstrap over blocks, drawn with the seed.
     Writes metrics.json, report.html, error-matrix.csv, model-card.md, the pictures in worst/, and
     model.safetensors if calibrated. Equal inputs give equal bytes. Returns what metrics.json holds.
     Raises CheckpointError, DatasetError, LegendError or SettingsError, before anything is written.
     """
+    tolerances = sorted(set(tolerances)) or TOLERANCES
     check_tolerances(tolerances)
     job = _plan(model, data, split, tolerances, report)
-    output.mkdir(parents=True, exist_ok=True)
+    runtime, device = _runtime(job, runtime, device)
     with WindowLabeller(job.checkpoint, runtime, device) as labeller:
-        temperatures = {"none": 1.0}
-        if (stored := job.checkpoint.spec.temperature) != 1:
-            temperatures["stored"] = stored
-        if calibrate:
-            temperatures["fitted"] = _fit(job, labeller, seed, report)
+        temperatures = _temperatures(job, labeller, seed if calibrate else None, report)
         found = Evaluation(job.codes, job.checkpoint.spec.legend, tolerances, temperatures, chips)
-        places = job.dataset.tiles(job.split, job.side)
-        for number, (window, logits) in enumerate(_predicted(labeller, job.windows(places)), 1):
-            found.add(window, logits)
-            if number % 10 == 0 or number == len(places):
-                report(f"evaluated {number:,} of {len(places):,} tiles of {split}")
-        report("testing shifts, seams, brightness and scale ...")
-        sample = list(job.windows(_spread(places, samples)))
-        stability = DeploymentTests(
-            job.dataset, labeller, sample, job.bands, job.context, job.codes
-        ).all()
+        _count(job, labeller, found, report)
+        stability = _stability(job, labeller, samples, report)
         pictures = _draw_worst(job, labeller, found.worst(), output)
-        engine = labeller.runtime.name
     baselines = _baselines(job, forest, seed, report)
     record = {
         "model": _about_model(job, model),
-        "dataset": _about_dataset(job, len(places)),
+        "dataset": _about_dataset(job),
         "settings": {
-            "split": split, "tolerances_px": list(tolerances), "runtime": engine, "tile": job.checkpoint.spec.tile,
-            "context": job.context, "replicates": replicates, "seed": seed,
+            "split": split, "tolerances_px": list(tolerances), "runtime": labeller.runtime.name,
+            "tile": job.checkpoint.spec.tile, "context": job.context, "replicates": replicates, "seed": seed,
         },
         "notes": _notes(job),
         **evaluation_record(found, job.legend, job.dataset.images, baselines, replicates, seed),
@@ -130,12 +124,7 @@ def evaluate(
         "worst_chips": [_chip_record(job, chip, name) for chip, name in pictures],
     }  # fmt: skip
     if calibrate:
-        _store(job, temperatures["fitted"], output / CALIBRATED)
-        record["calibrated_model"] = {
-            "file": CALIBRATED,
-            "temperature": temperatures["fitted"],
-            "sha256": file_hash(output / CALIBRATED),
-        }
+        record["calibrated_model"] = _store(job, temperatures["fitted"], output / CALIBRATED)
     write_text(output / MATRIX, matrix_csv(found, job.legend))
     write_evaluation_report(output / REPORT, record, [output / name for _, name in pictures])
     write_json(output / METRICS, record)
@@ -251,19 +240,32 @@ def _about_model(job: _Job, path: Path) -> dict[str, Any]:
     }
 
 
-def _about_dataset(job: _Job, tiles: int) -> dict[str, Any]:
+def _about_dataset(job: _Job) -> dict[str, Any]:
     data = job.dataset
     return {
         "name": data.name,
         "version": data.version,
         "licence": data.licence,
         "credit": data.credit,
-        "tiles": tiles,
+        "tiles": len(job.dataset.tiles(job.split, job.side)),
         "blocks": len({block.name for block in data.blocks(job.split)}),
     }
 
 
 # --- the model at work
+
+
+def _runtime(job: _Job, name: str, device: str) -> tuple[str, str]:
+    """The runtime and its device; of `auto`, the fastest here whose labels agree on some tiles."""
+    if name != "auto":
+        return name, device
+    spec = job.checkpoint.spec
+    mean, std = (np.array(x, np.float32)[:, None, None] for x in (spec.mean, spec.std))
+    places = _spread(job.dataset.tiles(job.split, job.side), _TRIED)
+    seen = [np.where(w.valid, (w.image - mean) / std, 0) for w in job.windows(places)]
+    windows = np.ascontiguousarray(np.moveaxis(np.array(seen, np.float32), 1, -1))
+    choice = choose_runtime(job.checkpoint, name, device, windows)
+    return choice.runtime, choice.device
 
 
 def _predicted(
@@ -286,6 +288,34 @@ def _spread(places: Sequence[TilePlace], number: int) -> list[TilePlace]:
     if len(places) <= number:
         return list(places)
     return [places[i * len(places) // number] for i in range(number)]
+
+
+def _count(job: _Job, labeller: WindowLabeller, found: Evaluation, report: Report) -> None:
+    """Label the tiles of the split, and count what is right."""
+    places = job.dataset.tiles(job.split, job.side)
+    for number, (window, logits) in enumerate(_predicted(labeller, job.windows(places)), 1):
+        found.add(window, logits)
+        if number % _TELL == 0 or number == len(places):
+            report(f"evaluated {number:,} of {len(places):,} tiles of {job.split}")
+
+
+def _stability(job: _Job, labeller: WindowLabeller, samples: int, report: Report) -> dict[str, Any]:
+    report("testing shifts, seams, brightness and scale ...")
+    windows = list(job.windows(_spread(job.dataset.tiles(job.split, job.side), samples)))
+    tests = DeploymentTests(job.dataset, labeller, windows, job.bands, job.context, job.codes)
+    return tests.all()
+
+
+def _temperatures(
+    job: _Job, labeller: WindowLabeller, seed: int | None, report: Report
+) -> dict[str, float]:
+    """Temperatures that confidence is counted at: none, the stored one, and with a seed a fitted one."""
+    found = {"none": 1.0}
+    if (stored := job.checkpoint.spec.temperature) != 1:
+        found["stored"] = stored
+    if seed is not None:
+        found["fitted"] = _fit(job, labeller, seed, report)
+    return found
 
 
 def _fit(job: _Job, labeller: WindowLabeller, seed: int, report: Report) -> float:
@@ -314,11 +344,12 @@ def _fit(job: _Job, labeller: WindowLabeller, seed: int, report: Report) -> floa
     return round(fit_temperature(logits_, labels), 4)
 
 
-def _store(job: _Job, temperature: float, path: Path) -> None:
-    """Write the model with its new temperature."""
+def _store(job: _Job, temperature: float, path: Path) -> dict[str, Any]:
+    """Write the model with its new temperature; say what was written."""
     spec = replace(job.checkpoint.spec, temperature=temperature)
     with atomic_path(path) as partial:
         save_checkpoint(partial, job.checkpoint.network, spec)
+    return {"file": path.name, "temperature": temperature, "sha256": file_hash(path)}
 
 
 def _draw_worst(
@@ -326,7 +357,7 @@ def _draw_worst(
 ) -> list[tuple[BadChip, str]]:
     """Draw the worst chips; give each with the name of its picture."""
     folder = output / "worst"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("chip-*.png"):
         old.unlink()
     drawn = []

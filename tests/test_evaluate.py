@@ -18,6 +18,7 @@ from torch import nn
 from landcover.errors import CheckpointError, DatasetError, LegendError, SettingsError
 from landcover.legend import LandClass, Legend
 from landcover.models import Checkpoint, ModelSpec, load_checkpoint, save_checkpoint
+from landcover.runtimes import available
 from pipeline.accuracy import assess
 from pipeline.dataset import Dataset, load_dataset
 from pipeline.deployment import DeploymentTests
@@ -442,9 +443,12 @@ def test_the_shipped_model_is_worth_what_its_map_is(tmp_path: Path) -> None:
 def test_the_command(tmp_path: Path) -> None:
     """The command prints the table and writes the page, with a forest beside."""
     data, model = made(tmp_path / "d", side=64), constant(tmp_path / "m.safetensors")
-    done = landcover("evaluate", model, data, "-o", tmp_path / "out", "--forest", "--tolerance", 2)
+    options = ("--forest", "--tolerance", 2, "--runtime", "auto")
+    done = landcover("evaluate", model, data, "-o", tmp_path / "out", *options)
     assert done.returncode == 0, done.stderr
     assert "random forest of single pixels: overall accuracy 1.000" in done.stdout.replace(
         "\n", " "
     )
     assert (tmp_path / "out/report.html").is_file()
+    record = json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))
+    assert record["settings"]["runtime"] in available("cpu")
