@@ -91,6 +91,13 @@ def test_the_checkpoint_says_how_it_was_made(model: Path) -> None:
     assert str(model.parent.parent) not in spec.to_json()
 
 
+def test_the_card_is_written(model: Path) -> None:
+    """Beside the checkpoint lies a card that says what it was trained on."""
+    card = (model / "model-card.md").read_text(encoding="utf-8")
+    assert "Trained on: " in card
+    assert "By which the weights were chosen".lower() in card.lower()
+
+
 def test_the_learning_curve_is_told_and_drawn(model: Path) -> None:
     """A row each validation, and a picture with more than one colour."""
     with (model / "metrics.csv").open() as stream:
