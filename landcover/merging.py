@@ -80,24 +80,32 @@ class Merged:
 
 
 def merge_small(
-    regions: Regions, borders: Borders, areas: Ints, minimum: int, confidence: Floats
+    regions: Regions,
+    borders: Borders,
+    areas: Ints,
+    minimum: int,
+    confidence: Floats,
+    kept: Sequence[int] = (),
 ) -> Merged:
     """Merge every region below a minimum area into a neighbour.
 
     The smallest goes first; it takes the class of the neighbour with which it shares the longest
     border, of equal ones the most confident, then that of the lowest code, then the one that begins
     first; and it joins all its neighbours of that class. A region below the minimum remains only where
-    it has no neighbour at all. The order does not depend on how the raster was cut.
+    it has no neighbour at all, or its class is to be kept. The order does not depend on how the raster was
+    cut.
 
     areas: of region i + 1, whole numbers. confidence: mean of each region (any unit; 0 if unknown),
     which stays that of the region that is joined. borders: one of length 0 is a touch by a corner: it
-    takes no region in, but joins regions that have become of one class.
+    takes no region in, but joins regions that have become of one class. kept: class codes whose regions
+    take others in but go into none, however small.
     """
     parent = np.arange(len(regions) + 1, dtype=np.int32)
     sizes = np.concatenate([np.zeros(1, np.int64), areas])
     codes = np.concatenate([np.zeros(1, regions.codes.dtype), regions.codes])
     sure = np.concatenate([np.zeros(1), confidence])
-    _merge(parent, sizes, codes, sure, *_neighbours(borders, len(regions)), minimum)
+    stays = np.isin(codes, np.array(kept, codes.dtype))
+    _merge(parent, sizes, codes, sure, stays, *_neighbours(borders, len(regions)), minimum)
     # The lowest member names the new region, so that numbers are in raster order again.
     roots = _roots(parent)
     lowest = _lowest(roots)
@@ -153,7 +161,7 @@ def _filled(offsets, low, high, borders):  # type: ignore[no-untyped-def]  # noq
 
 
 @njit(cache=True, nogil=True)
-def _merge(parent, sizes, codes, sure, offsets, numbers, lengths, minimum):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
+def _merge(parent, sizes, codes, sure, stays, offsets, numbers, lengths, minimum):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
     """Join labels in `parent`; sizes and codes are those of the roots."""
     following = np.zeros(len(parent), np.int32)  # members of a small region, one after the other
     tail = np.arange(len(parent)).astype(np.int32)
@@ -161,7 +169,11 @@ def _merge(parent, sizes, codes, sure, offsets, numbers, lengths, minimum):  # t
     is_touched = np.zeros(len(parent), np.bool_)
     touched = np.empty(len(parent), np.int32)
     begin = np.arange(len(parent)).astype(np.int32)  # the lowest member
-    heap = [(sizes[i], begin[i], np.int32(i)) for i in range(1, len(parent)) if sizes[i] < minimum]
+    heap = [
+        (sizes[i], begin[i], np.int32(i))
+        for i in range(1, len(parent))
+        if sizes[i] < minimum and not stays[i]
+    ]
     heapq.heapify(heap)
     while heap:
         size, _, region = heapq.heappop(heap)
@@ -180,7 +192,7 @@ def _merge(parent, sizes, codes, sure, offsets, numbers, lengths, minimum):  # t
             shared[other], is_touched[other] = 0, False
             if is_taken and other != best and codes[other] == codes[best]:
                 _append(parent, sizes, begin, following, tail, best, other)
-        if is_taken and sizes[best] < minimum:
+        if is_taken and sizes[best] < minimum and not stays[best]:
             heapq.heappush(heap, (sizes[best], begin[best], best))
 
 

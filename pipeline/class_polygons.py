@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -101,7 +101,8 @@ class ClassPolygons:
     read: gives the raster in strips, the same each time. minimum: hectares below which a region is
     merged into a neighbour. tolerance: metres by which borders may move when they are simplified.
     corners: whether pixels that touch by a corner only are connected too (8-connectivity): a feature
-    is then one or more polygons that touch by corners.
+    is then one or more polygons that touch by corners. kept: codes whose regions are never merged into
+    others, however small.
     Memory is that of some strips, of the polygons that are open, and a few bytes for each region.
     Raises RasterError where a pixel with a class is off the Earth.
     """
@@ -114,7 +115,9 @@ class ClassPolygons:
         minimum: float = 0.0,
         tolerance: float = 0.0,
         corners: bool = False,
+        kept: Sequence[int] = (),
     ) -> None:
+        self._kept = tuple(kept)
         self._read, self.grid, self._tolerance, self.corners = read, grid, tolerance, corners
         self.areas, self.steps = PixelAreas(grid), GroundSteps(grid)
         self.counted = Tally.zeros(1 << 16)
@@ -143,6 +146,13 @@ class ClassPolygons:
                 polygons, held = self._whole(Polygons.joined([held, polygons]), bottom)
             yield self._batch(polygons, tally.where(~is_open), corners)
             tally = tally.where(is_open)
+
+    def strips(self) -> Iterator[tuple[slice, NDArray[np.integer]]]:
+        """Rows and codes (rows, cols) of the raster after merging, from the top to the bottom."""
+        codes = np.concatenate([np.zeros(1, self.features.codes.dtype), self.features.codes])
+        for number, pixels in enumerate(self._read()):
+            pieces = self._of(self._parts.of_pieces(number))
+            yield pixels.rows, codes[pieces][label(pixels.codes).labels]
 
     def _of(self, regions: Labels) -> Labels:
         """Features of regions."""
@@ -202,7 +212,7 @@ class ClassPolygons:
         least = int(np.ceil(minimum * _HECTARE / self.areas.quantum))
         borders = region_borders([found.borders, found.touches], features)
         confidence = sums.confidence / sums.pixels
-        result = merge_small(features, borders, sums.units, least, confidence)
+        result = merge_small(features, borders, sums.units, least, confidence, self._kept)
         self.moved, self.merged = result.moved, result.merged
         return result.regions
 

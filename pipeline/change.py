@@ -1,0 +1,503 @@
+"""Change between two maps of one place: what became what, where, how many hectares, and how sure."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landcover.area import PixelAreas, Tally, ground_size
+from landcover.change_guards import (
+    COUNTED,
+    GUARDS,
+    Guards,
+    Maps,
+    check_guards,
+    day_distance,
+    surface_changes,
+)
+from landcover.errors import RasterError, SettingsError
+from landcover.legend import LandClass, Legend
+from landcover.registration import Shift, image_shift
+from landcover.spectral_change import SpectralChange
+from landcover.transition_groups import IMPLAUSIBLE, SEASONAL, Transitions
+from landcover.transitions import PAIRS, TransitionMatrix, class_changes, pair_codes, pair_of
+from pipeline.artifacts import write_json, write_text
+from pipeline.change_record import ChangeRecord, csv_text, guard_rows, transition_rows
+from pipeline.change_polygons import write_changes
+from pipeline.class_polygons import ClassPolygons, Pixels
+from pipeline.class_raster import strips
+from pipeline.cog import CogProfile, open_cog, open_raster
+from pipeline.map_pair import Blocks, MapPair, open_pair
+from pipeline.qgis_style import raster_qml
+from pipeline.transition_table import transition_table
+
+_STRIP_PIXELS = 2**19
+"""Pixels of a strip; two composites of six bands take 300 bytes a pixel while they are compared."""
+_SMOOTH_METRES = 20.0
+"""Standard deviation of the Gaussian over the differences of images: two pixels of Sentinel-2."""
+_SMOOTH_PIXELS = (0.5, 3.0)
+"""Least and most of it, pixels."""
+_SAMPLE_SIDE, _SAMPLES = 256, 6
+"""Blocks that are looked at before all is read: at most 6 x 6 of 256 x 256 pixels."""
+_UNKNOWN_REACH = 1
+"""Pixels of the border guard where no images tell the shift."""
+_FARTHEST_REACH = 3
+_MARGIN = 0.25
+"""Added to the shift before it is rounded up: a mixed pixel takes either class."""
+UNCHANGED = 1
+"""Code of what did not change in the raster that is merged; no pair has it."""
+_EPOCH_DAY = np.datetime64("1970-01-01")
+
+
+@dataclass(frozen=True)
+class ChangeSettings:
+    """What decides which changes count."""
+
+    min_area: float = 0.0
+    """Hectares below which a patch of change goes into its neighbour."""
+    min_confidence: float = 25.0
+    """Least product of both confidences, percent."""
+    season_tolerance: float = 45.0
+    """Days of the year by which the two dates may differ before seasonal pairs are not counted."""
+    off: tuple[str, ...] = ()
+    """Guards that are switched off."""
+    table: Path | None = None
+    """Table of transitions; None for the one that comes with the program."""
+
+    def __post_init__(self) -> None:
+        check_guards(self.off)
+        if not (self.min_area >= 0 and 0 <= self.min_confidence <= 100 and self.season_tolerance >= 0):
+            raise SettingsError(
+                f"The minimum area is {self.min_area:g} ha, the minimum confidence {self.min_confidence:g} %, the "
+                f"season tolerance {self.season_tolerance:g} days; give 0 or more, and 100 % at most."
+            )  # fmt: skip
+
+    def on(self, guard: str) -> bool:
+        """Whether a guard is at work."""
+        return guard not in self.off
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of two maps before all is read."""
+
+    shift: Shift | None
+    """None where there are no two composites with bands in common."""
+    spectral: SpectralChange | None
+    days: tuple[float | None, float | None]
+    """Median day of the year of both composites."""
+
+    @property
+    def apart(self) -> float | None:
+        """Days between the two days of the year."""
+        one, other = self.days
+        return None if one is None or other is None else day_distance(one, other)
+
+
+@dataclass
+class _Counts:
+    """Areas by pair code, in units of the pixel areas."""
+
+    mapped: Tally = field(default_factory=lambda: Tally.zeros(PAIRS))
+    """All pixels."""
+    taken: list[Tally] = field(default_factory=lambda: [Tally.zeros(PAIRS) for _ in GUARDS])
+    """Changes that each guard took out."""
+    counted: Tally = field(default_factory=lambda: Tally.zeros(PAIRS))
+    """Changes that count, as they are drawn."""
+    surface: Tally = field(default_factory=lambda: Tally.zeros(256))
+    """Surfaces that changed, by class code."""
+
+
+def change(
+    *,
+    before: Path,
+    after: Path,
+    output: Path,
+    settings: ChangeSettings | None = None,
+    legend: str | None = None,
+    legend_after: str | None = None,
+    crosswalk: Path | None = None,
+    raw: bool = False,
+    strip_rows: int | None = None,
+    report: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Compare two maps of one place; write rasters, polygons, tables and a report into a folder.
+
+    before, after, legend, legend_after, crosswalk: as `open_pair` takes them. The second map is seen on the
+    grid and in the legend of the first. raw: also write change_raw.tif, before any guard. strip_rows: rows
+    read at a time; they change no byte of the output.
+    Writes change.tif (class before x 256 + class after, uint16), change_confidence.tif (percent),
+    surface.tif and spectral.tif (where there are two composites), change.gpkg, transitions.csv, change.json,
+    report.html. 0 is nodata in every raster. Returns the content of change.json.
+    Raises RasterError, LegendError or SettingsError where the maps cannot be compared.
+    """
+    settings = settings or ChangeSettings()
+    if strip_rows is not None and strip_rows < 1:
+        raise SettingsError(f"The rows of a strip are {strip_rows}; give 1 or more.")
+    with open_pair(
+        before, after, output, legend=legend, legend_after=legend_after, crosswalk=crosswalk
+    ) as pair:
+        report("looking at both images ...")
+        transitions = Transitions(pair.legend, transition_table(settings.table))
+        work = _Work(pair, output, settings, transitions, survey(pair), strip_rows)
+        return work.done(raw=raw, report=report)
+
+
+def survey(pair: MapPair) -> Survey:
+    """Shift, spectral change and season of two maps, from blocks on a lattice."""
+    days = _median_days(pair)
+    if not pair.bands:
+        return Survey(None, None, days)
+    blocks = _blocks(pair)
+    sigma = float(np.clip(_SMOOTH_METRES / ground_size(pair.grid), *_SMOOTH_PIXELS))
+    return Survey(image_shift(blocks), SpectralChange.fit(blocks, sigma), days)
+
+
+def _blocks(pair: MapPair) -> Blocks:
+    blocks = []
+    for rows in _lattice(int(pair.grid.shape[0])):
+        first, second, valid = pair.images(rows)
+        for cols in _lattice(int(pair.grid.shape[1])):
+            blocks.append((first[:, :, cols].copy(), second[:, :, cols].copy(), valid[:, cols]))
+    return [block for block in blocks if block[2].any()]
+
+
+def _lattice(length: int) -> list[slice]:
+    """Up to six stretches of a side, evenly spread; all of it where it is short."""
+    count = -(-length // _SAMPLE_SIDE)
+    wanted = np.unique(np.linspace(0, count - 1, min(count, _SAMPLES)).round().astype(int))
+    edges = np.linspace(0, length, count + 1).round().astype(int)
+    return [slice(int(edges[i]), int(edges[i + 1])) for i in wanted]
+
+
+def _median_days(pair: MapPair) -> tuple[float | None, float | None]:
+    """Median day of the year that each composite shows; else the middle of the map's period."""
+    found: list[list[NDArray[np.integer]]] = [[], []]
+    for rows in _lattice(int(pair.grid.shape[0])):
+        for days, known in zip(pair.days(rows), found, strict=True):
+            if days is not None:
+                known.append(days[days > 0])
+    medians = [
+        float(np.median(_day_of_year(np.concatenate(known)))) if any(map(len, known)) else None
+        for known in found
+    ]
+    periods = [one.period for one in pair.files]
+    one, other = (
+        _middle_day(period) if day is None and period else day
+        for day, period in zip(medians, periods, strict=True)
+    )
+    return one, other
+
+
+def _day_of_year(days: NDArray[np.integer]) -> NDArray[np.int64]:
+    dates = _EPOCH_DAY + days.astype(np.int64)
+    return (dates - dates.astype("datetime64[Y]")).astype(np.int64) + 1
+
+
+def _middle_day(period: str) -> float:
+    ends = [np.datetime64(day) - _EPOCH_DAY for day in period.split("/")]
+    middle = sum(int(end.astype(np.int64)) for end in ends) // len(ends)
+    return float(_day_of_year(np.array([middle]))[0])
+
+
+@dataclass
+class _Work:
+    """One comparison, in two passes over the maps."""
+
+    pair: MapPair
+    output: Path
+    settings: ChangeSettings
+    transitions: Transitions
+    survey: Survey
+    strip_rows: int | None
+    counts: _Counts = field(default_factory=_Counts)
+
+    def __post_init__(self) -> None:
+        self.areas = PixelAreas(self.pair.grid)
+        self.guards = self._guards()
+
+    def _guards(self) -> Guards:
+        settings, apart = self.settings, self.survey.apart
+        is_other_season = apart is not None and apart > settings.season_tolerance
+        return Guards(
+            self.transitions.are(SEASONAL) if settings.on("season") and is_other_season else None,
+            self.transitions.are(IMPLAUSIBLE) if settings.on("plausibility") else None,
+            self._reach() if settings.on("border") else 0,
+            settings.min_confidence if settings.on("confidence") else 0.0,
+            settings.on("spectral"),
+        )
+
+    def _reach(self) -> int:
+        """Pixels of the border guard."""
+        shift = self.survey.shift
+        if shift is None or shift.blocks == 0:
+            return _UNKNOWN_REACH
+        far = max(abs(shift.rows), abs(shift.cols))
+        return 0 if far < 0.05 else min(int(np.ceil(far + _MARGIN)), _FARTHEST_REACH)
+
+    def done(self, *, raw: bool, report: Callable[[str], None]) -> dict[str, Any]:
+        """Do it; the content of change.json."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        with _scratch(self.output, "merge.tif") as merge:
+            report("comparing the classes ...")
+            self._compare(merge, raw=raw)
+            if not self.counts.mapped.pixels[1:].any():
+                raise RasterError(
+                    f"{self.pair.files[0].classes} and {self.pair.files[1].classes} share no pixel with a "
+                    "class; give two maps of one place."
+                )
+            report("merging small patches ...")
+            legend = self._change_legend()
+            self._merge(merge, legend)
+        report("drawing polygons ...")
+        record = self._record()
+        write_changes(self.output, record, self.transitions, self.areas)
+        write_text(self.output / "change.qml", raster_qml(legend))
+        write_text(self.output / "transitions.csv", csv_text(transition_rows(record)))
+        facts = self._facts(record)
+        from pipeline.change_report import write_change_report
+
+        write_change_report(self.output, self.pair, record, self.transitions, facts)
+        write_json(self.output / "change.json", facts)
+        return facts
+
+    # First pass: every pixel is judged.
+
+    def _compare(self, merge: Path, *, raw: bool) -> None:
+        output, is_seen = self.output, self.survey.spectral is not None
+        with contextlib.ExitStack() as stack:
+
+            def cog(path: Path, profile: CogProfile) -> Any:
+                return stack.enter_context(open_cog(path, self.pair.grid, profile))
+
+            percent = {"units": ["percent"]}
+            judged = cog(merge, CogProfile("uint16", ["pair"], "mode"))
+            sure = cog(output / "change_confidence.tif", CogProfile("uint8", ["confidence"], **percent))  # type: ignore[arg-type]
+            seen = cog(output / "spectral.tif", CogProfile("uint8", ["evidence"], **percent)) if is_seen else None  # type: ignore[arg-type]  # fmt: skip
+            plain = cog(output / "change_raw.tif", CogProfile("uint16", ["pair"], "mode")) if raw else None  # fmt: skip
+            for rows, maps in self._maps():
+                pairs, codes = self._judge(rows, maps)
+                judged.write(codes[None])
+                inner = maps.cut(self._inner(rows))
+                sure.write(np.where(pairs > 0, inner.sureness, 0).astype(np.uint8)[None])
+                if seen and inner.evidence is not None:
+                    seen.write(inner.evidence[None])
+                if plain:
+                    plain.write(pairs[None])
+        for name, is_made in (("spectral.tif", is_seen), ("change_raw.tif", raw)):
+            if not is_made:  # one of an earlier comparison would be taken for one of this
+                (output / name).unlink(missing_ok=True)
+
+    def _judge(
+        self, rows: slice, maps: Maps
+    ) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+        """Pair codes, and codes of the raster to be merged, of some rows; they are counted."""
+        inner = self._inner(rows)
+        verdicts, maps = self.guards.verdicts(maps)[inner], maps.cut(inner)
+        pairs, units = pair_codes(maps.before, maps.after), self.areas.units(rows)
+        self.counts.mapped.add(pairs, units)
+        for number, tally in enumerate(self.counts.taken, start=1):
+            if (verdicts == number).any():
+                tally.add(np.where(verdicts == number, pairs, np.uint16(0)), units)
+        codes = np.where(verdicts == COUNTED, pairs, np.uint16(UNCHANGED))
+        surface = surface_changes(maps, verdicts, self.transitions.surface_codes)
+        surface[verdicts == COUNTED] = 0
+        codes = np.where(surface > 0, surface.astype(np.uint16) * np.uint16(257), codes)
+        return pairs, np.where(pairs > 0, codes, np.uint16(0))
+
+    def _maps(self) -> Iterator[tuple[slice, Maps]]:
+        """Strips of both maps with the rows around them that their verdicts depend on."""
+        spectral = self.survey.spectral
+        height = int(self.pair.grid.shape[0])
+        for rows in self._strips():
+            wide = _widened(rows, self.guards.halo, height)
+            evidence = None
+            if spectral is not None:
+                far = _widened(wide, spectral.halo, height)
+                start = wide.start - far.start
+                evidence = spectral.evidence(*self.pair.images(far))[
+                    start : start + wide.stop - wide.start
+                ]
+            yield rows, self.pair.maps(wide, evidence)
+
+    def _inner(self, rows: slice) -> slice:
+        """Where some rows lie in the strip that `_maps` gives."""
+        above = rows.start - _widened(rows, self.guards.halo, int(self.pair.grid.shape[0])).start
+        return slice(above, above + rows.stop - rows.start)
+
+    def _strips(self) -> Iterator[slice]:
+        height, width = self.pair.grid.shape
+        step = self.strip_rows or max(32, 1 << (max(1, _STRIP_PIXELS // width).bit_length() - 1))
+        for top in range(0, height, step):
+            yield slice(top, min(top + step, height))
+
+    # Second pass: small patches go into their neighbours.
+
+    def _merge(self, merge: Path, legend: Legend) -> None:
+        profile = CogProfile(
+            "uint16", ["from_to"], "mode", legend.colormap(), {"LEGEND": _records(legend)}
+        )
+        with (
+            open_raster(merge) as judged,
+            open_cog(self.output / "change.tif", self.pair.grid, profile) as changed,
+            open_cog(self.output / "surface.tif", self.pair.grid, self._surface_profile()) as surface,
+        ):  # fmt: skip
+
+            def read() -> Iterator[Pixels]:
+                for rows, codes in strips(judged, self._step()):
+                    yield Pixels(rows, codes, None)
+
+            least = self.settings.min_area if self.settings.on("area") else 0.0
+            for rows, codes in self._merged(read, least):
+                units, stays = self.areas.units(rows), self.pair.sides[0].codes(rows)
+                before, after = codes // 256, codes % 256
+                is_surface = (before == after) & (codes > 0)
+                is_change = (codes > UNCHANGED) & ~is_surface
+                both = np.where(codes > 0, stays.astype(np.uint16) * np.uint16(257), 0)
+                changed.write(np.where(is_change, codes, both).astype(np.uint16)[None])
+                surface.write(np.where(is_surface, before, 0).astype(np.uint8)[None])
+                self.counts.counted.add(np.where(is_change, codes, 0).astype(np.uint16), units)
+                self.counts.surface.add(np.where(is_surface, before, 0).astype(np.uint8), units)
+
+    def _merged(
+        self, read: Callable[[], Iterator[Pixels]], least: float
+    ) -> Iterator[tuple[slice, NDArray[np.integer]]]:
+        if not least > 0:
+            for pixels in read():
+                yield pixels.rows, pixels.codes
+            return
+        shapes = ClassPolygons(read, self.pair.grid, minimum=least, kept=(UNCHANGED,))
+        yield from shapes.strips()
+
+    def _step(self) -> int:
+        return next(iter(self._strips())).stop
+
+    def _surface_profile(self) -> CogProfile:
+        legend = self.pair.legend
+        return CogProfile(
+            "uint8", ["class"], "mode", legend.colormap(), {"LEGEND": _records(legend)}
+        )
+
+    def _change_legend(self) -> Legend:
+        """One entry for each pair that the maps have, in the colour of its group; pale where it stays."""
+        names = {c.code: c for c in self.pair.legend.classes}
+        found = np.flatnonzero(self.counts.mapped.pixels[1:]) + 1
+        pairs = sorted({int(p) for p in found} | {pair_of(p)[0] * 257 for p in found})
+        colors = self.transitions.table.colors
+        return Legend(
+            tuple(
+                LandClass(code, f"{names[old].name}, unchanged", _pale(names[old].color))
+                if old == new
+                else LandClass(
+                    code, f"{names[old].name} to {names[new].name}", colors[self.transitions.group(code)]
+                )
+                for code, (old, new) in ((pair, pair_of(pair)) for pair in pairs)
+            )
+        )  # fmt: skip
+
+    # What is known at the end.
+
+    def _record(self) -> ChangeRecord:
+        legend = self.pair.legend
+        return ChangeRecord(
+            mapped=TransitionMatrix.of(self.counts.mapped, legend),
+            counted=TransitionMatrix.of(self.counts.counted, legend),
+            taken=tuple(TransitionMatrix.of(tally, legend) for tally in self.counts.taken),
+            surface=self.counts.surface,
+            areas=self.areas,
+            transitions=self.transitions,
+            first_seen=self.pair.files[1].last_day,
+            settings=self._guard_settings(),
+        )
+
+    def _guard_settings(self) -> dict[str, str]:
+        """What each guard was told or found, in words."""
+        settings, shift, apart = self.settings, self.survey.shift, self.survey.apart
+        days = "days of year unknown, so nothing taken out" if apart is None else f"{apart:.0f} days of year apart"  # fmt: skip
+        known = shift is not None and shift.blocks > 0
+        said = {
+            "season": f"{days}, tolerance {settings.season_tolerance:g}",
+            "plausibility": "pairs that do not happen within a few years",
+            "border": (
+                f"shift {shift.rows:+.2f} rows, {shift.cols:+.2f} columns; {self._reach()} pixels"
+                if shift is not None and known
+                else f"shift unknown (no two composites), {_UNKNOWN_REACH} pixel"
+            ),
+            "confidence": f"joint confidence below {settings.min_confidence:g} %"
+            + ("" if all(side.confidence for side in self.pair.sides) else "; a map has none, so nothing taken out"),
+            "spectral": "evidence below 50 %"
+            if self.survey.spectral
+            else "off: there are no two composites with bands in common",
+            "area": f"patches below {settings.min_area:g} ha",
+        }  # fmt: skip
+        return {
+            name: text if settings.on(name) else "switched off" for name, text in said.items()
+        }
+
+    def _facts(self, record: ChangeRecord) -> dict[str, Any]:
+        seen, shift = self.survey.spectral, self.survey.shift
+        files, areas = self.pair.files, self.areas
+        hectares = lambda units: float(areas.hectares(np.array(units)))  # noqa: E731 - short
+        return {
+            "before": _source(files[0]),
+            "after": _source(files[1]),
+            "grid": "one grid"
+            if self.pair.same_grid
+            else "after seen on the grid of before: nearest pixel for classes, bilinear for images",
+            "same_model": files[0].model == files[1].model if files[0].model and files[1].model else None,
+            "settings": asdict(self.settings) | {"table": self.settings.table and self.settings.table.name},
+            "days_of_year": list(self.survey.days),
+            "shift": None if shift is None else asdict(shift),
+            "spectral": seen and {
+                "bands": list(self.pair.bands), "gain": seen.gain.tolist(), "offset": seen.offset.tolist(),
+                "spread": seen.spread.tolist(), "smoothing_pixels": seen.sigma,
+            },
+            "mapped_ha": hectares(record.mapped.units.sum()),
+            "raw_change_ha": hectares(record.mapped.changed),
+            "counted_change_ha": hectares(record.counted.changed),
+            "surface_ha": hectares(self.counts.surface.units[1:].sum()),
+            "guards": guard_rows(record),
+            "classes": [asdict(line) for line in class_changes(record.mapped, record.counted, areas)],
+            "transitions": transition_rows(record),
+        }  # fmt: skip
+
+
+def _source(files: Any) -> dict[str, Any]:
+    """What is told of a map: no path of this machine."""
+    return {"name": files.classes.name, "period": files.period, "model_sha256": files.model}
+
+
+def _widened(rows: slice, by: int, height: int) -> slice:
+    return slice(max(0, rows.start - by), min(height, rows.stop + by))
+
+
+def _records(legend: Legend) -> str:
+    import json
+
+    return json.dumps(legend.to_records())
+
+
+def _pale(color: str) -> str:
+    """A colour three quarters of the way to white."""
+    return "#" + "".join(f"{255 - (255 - part) // 4:02x}" for part in bytes.fromhex(color[1:]))
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path, name: str) -> Iterator[Path]:
+    """A file that is gone in the end."""
+    path = folder / f".partial-{os.getpid()}-{name}"
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def guards_off(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of guards as given, checked."""
+    check_guards(names)
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,292 @@
+"""Two maps of one place, opened side by side on the grid and in the legend of the first."""
+
+import contextlib
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from landcover.change_guards import Codes, Maps, Percent
+from landcover.errors import LegendError, RasterError, SettingsError
+from landcover.legend import Legend, shown_codes
+from landcover.period import Period
+from landcover.transitions import check_pairable
+from pipeline.aligned_reader import AlignedReader
+from pipeline.class_raster import ClassRaster, open_classes
+from pipeline.cog import open_raster
+from pipeline.composite import DAY, OBSERVATIONS
+
+_LARGEST_RECORD = 2**26
+Blocks = list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]]
+
+
+@dataclass(frozen=True)
+class MapFiles:
+    """The files of a map."""
+
+    classes: Path
+    confidence: Path | None
+    composite: Path | None
+    period: str | None
+    """Days that the map shows, `start/end`."""
+    model: str | None
+    """SHA-256 of the checkpoint."""
+
+    @classmethod
+    def of(cls, path: Path) -> "MapFiles":
+        """Those of a folder of a run, or one class raster. Raises RasterError where there is none."""
+        if not path.is_dir():
+            return cls(path, None, None, None, None)
+        if not (path / "classes.tif").is_file():
+            raise RasterError(
+                f"{path} holds no classes.tif; give the folder of a run (OUT/REGION/PERIOD) or a class raster."
+            )
+        record = _record(path / "run.json")
+        model = record.get("model")
+        sides = [file if file.is_file() else None for file in (path / "confidence.tif", path / "composite.tif")]  # fmt: skip
+        return cls(
+            path / "classes.tif", *sides, _period(record),
+            str(model["sha256"]) if isinstance(model, dict) and "sha256" in model else None,
+        )  # fmt: skip
+
+    @property
+    def last_day(self) -> str | None:
+        """Last day of the period, `YYYY-MM-DD`."""
+        return str(Period.parse(self.period).end) if self.period else None
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """Content of a run.json; empty where there is none that can be read."""
+    try:
+        if path.stat().st_size > _LARGEST_RECORD:
+            return {}
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _period(record: Mapping[str, Any]) -> str | None:
+    try:
+        return str(Period.parse(str(record["period"])))
+    except (KeyError, SettingsError):
+        return None
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One open map."""
+
+    raster: ClassRaster
+    classes: AlignedReader
+    confidence: AlignedReader | None
+    composite: AlignedReader | None
+    recoded: NDArray[np.uint8] | None
+    """Code in the first map's legend of each code, (65536,); None where the legends are one."""
+
+    def codes(self, rows: slice) -> Codes:
+        """Class codes in the legend of the first map, (rows, cols), 0 is nodata."""
+        values, inside = self.classes.nearest(rows, [1])
+        codes = np.zeros(values.shape[1:], np.uint16)
+        codes[inside] = self.raster.values.of(values[0][inside])
+        if self.recoded is not None:
+            codes = self.recoded[codes]
+        return np.asarray(codes, np.uint8)
+
+    def sure(self, rows: slice) -> Percent | None:
+        """Confidence, percent."""
+        if self.confidence is None:
+            return None
+        return np.minimum(self.confidence.nearest(rows, [1])[0][0], 100).astype(np.uint8)
+
+    def bands(self) -> dict[str, int]:
+        """Number of each measured band of the composite, by name."""
+        if self.composite is None:
+            return {}
+        names = enumerate(self.composite.dataset.descriptions, start=1)
+        return {name: n for n, name in names if name and name not in (OBSERVATIONS, DAY)}
+
+
+@dataclass(frozen=True)
+class MapPair:
+    """Two open maps; see `open_pair`."""
+
+    files: tuple[MapFiles, MapFiles]
+    sides: tuple[_Side, _Side]
+
+    @property
+    def grid(self) -> GeoBox:
+        """That of the first map."""
+        return self.sides[0].raster.grid
+
+    @property
+    def legend(self) -> Legend:
+        """That of the first map."""
+        return self.sides[0].raster.legend
+
+    @property
+    def same_grid(self) -> bool:
+        """Whether nothing of the second map is resampled."""
+        return self.sides[1].classes.same
+
+    @cached_property
+    def bands(self) -> tuple[str, ...]:
+        """Measured bands that both composites have; none where one is missing."""
+        first, second = (side.bands() for side in self.sides)
+        return tuple(name for name in first if name in second)
+
+    def maps(self, rows: slice, evidence: Percent | None) -> Maps:
+        """Classes and confidence of some rows."""
+        before, after = (side.codes(rows) for side in self.sides)
+        one, other = (side.sure(rows) for side in self.sides)
+        known = None if one is None or other is None else (one, other)
+        return Maps(before, after, known, evidence)
+
+    def images(self, rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:  # fmt: skip
+        """Both composites (bands, rows, cols), and where both hold data."""
+        first, second = (
+            side.composite.interpolated(rows, [side.bands()[name] for name in self.bands])
+            for side in self.sides
+            if side.composite
+        )
+        return first, second, ((first > 0) & (second > 0)).all(axis=0)
+
+    def days(self, rows: slice) -> list[NDArray[np.integer] | None]:
+        """Day that each composite shows, days since 1970-01-01, 0 where unknown; None without such a band."""
+        return [
+            None
+            if side.composite is None or DAY not in side.composite.dataset.descriptions
+            else side.composite.nearest(rows, [side.composite.dataset.descriptions.index(DAY) + 1])[0][0]
+            for side in self.sides
+        ]  # fmt: skip
+
+
+@contextlib.contextmanager
+def open_pair(
+    before: Path,
+    after: Path,
+    output: Path,
+    *,
+    legend: str | None = None,
+    legend_after: str | None = None,
+    crosswalk: Path | None = None,
+) -> Iterator[MapPair]:
+    """Open two maps, to compare them into the folder `output`.
+
+    before, after: folder of a run, or class raster. legend, legend_after: as `value_legend` takes them; the
+    second is the first's where it is not given. crosswalk: CSV table with the columns from_code and
+    to_code, from the second legend's codes to the first's; an empty to_code is nodata.
+    Raises RasterError, LegendError or SettingsError where the two cannot be compared.
+    """
+    files = MapFiles.of(before), MapFiles.of(after)
+    for one in files:
+        if one.classes.parent.resolve() == output.resolve():
+            raise SettingsError(
+                f"{output} is the folder of one of the maps; give the change a folder of its own."
+            )
+    with contextlib.ExitStack() as stack:
+        rasters = [
+            stack.enter_context(open_classes(one.classes, output / "change.tif", name))
+            for one, name in zip(files, (legend, legend_after or legend), strict=True)
+        ]
+        grid = rasters[0].grid
+        check_pairable(rasters[0].legend)
+        recoded = _recoded(rasters[0], rasters[1], crosswalk)
+        sides = [
+            _Side(
+                raster, AlignedReader(raster.dataset, grid),
+                _reader(stack, one.confidence, grid), _reader(stack, one.composite, grid), table,
+            )
+            for raster, one, table in zip(rasters, files, (None, recoded), strict=True)
+        ]  # fmt: skip
+        for side in sides:
+            _check_kinds(side)
+        yield MapPair(files, (sides[0], sides[1]))
+
+
+def _reader(
+    stack: contextlib.ExitStack, path: Path | None, grid: GeoBox
+) -> AlignedReader | None:
+    return None if path is None else AlignedReader(stack.enter_context(open_raster(path)), grid)
+
+
+def _check_kinds(side: _Side) -> None:
+    sure = side.confidence
+    if sure and (sure.dataset.count != 1 or sure.dataset.dtypes[0] != "uint8"):
+        raise RasterError(f"{sure.dataset.name} is no confidence raster: one band of uint8, percent.")
+    image = side.composite
+    if image and not set(image.dataset.dtypes) <= {"uint8", "uint16"}:
+        raise RasterError(
+            f"{image.dataset.name} has bands of {', '.join(sorted(set(image.dataset.dtypes)))}; a composite of "
+            "ours has whole numbers (uint16): make it by landcover composite."
+        )
+
+
+def _recoded(
+    first: ClassRaster, second: ClassRaster, crosswalk: Path | None
+) -> NDArray[np.uint8] | None:
+    """Code in the first legend of each code of the second; None where they mean the same."""
+    here, there = ({c.code: c.name for c in raster.legend.classes} for raster in (first, second))
+    table = np.zeros(1 << 16, np.uint8)
+    if crosswalk is None:
+        if here != there:
+            raise LegendError(
+                f"{second.dataset.name} has other classes ({_shown(there)}) than {first.dataset.name} "
+                f"({_shown(here)}); give a --crosswalk from the second's codes to the first's."
+            )
+        return None
+    steps = read_crosswalk(crosswalk)
+    if missing := set(there) - set(steps):
+        raise LegendError(
+            f"{crosswalk} says nothing of the codes {shown_codes(missing)} of {second.dataset.name}."
+        )
+    if unknown := {code for code in steps.values() if code and code not in here}:
+        raise LegendError(
+            f"{crosswalk} leads to the codes {shown_codes(unknown)}, which {first.dataset.name} lacks (it has "
+            f"{shown_codes(here)})."
+        )
+    for code, to in steps.items():
+        table[code] = to
+    return table
+
+
+def _shown(names: Mapping[int, str]) -> str:
+    listed = [f"{code} {name}" for code, name in sorted(names.items())]
+    return ", ".join(listed[:4]) + (", ..." if len(listed) > 4 else "")
+
+
+def read_crosswalk(path: Path) -> dict[int, int]:
+    """Code in the target legend by code, 0 for none, from a CSV table with from_code and to_code.
+
+    Lines that begin with # are remarks. Raises LegendError where it cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        raise LegendError(f"The crosswalk {path} cannot be read: {error}.") from error
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    rows = csv.DictReader(lines)
+    if not {"from_code", "to_code"} <= set(rows.fieldnames or ()):
+        raise LegendError(
+            f"{path} has the columns {', '.join(rows.fieldnames or ())}; a crosswalk needs from_code and "
+            "to_code."
+        )
+    steps: dict[int, int] = {}
+    for row in rows:
+        try:
+            code, to = int(row["from_code"]), int(row["to_code"] or 0)
+        except (TypeError, ValueError) as error:
+            raise LegendError(f"{path}: a code is not a whole number: {error}.") from error
+        if not (0 <= code <= 65535 and 0 <= to <= 255) or steps.setdefault(code, to) != to:
+            raise LegendError(
+                f"{path}: the code {code} goes to {to}; codes are from 0 to 65535, those of a map of change up "
+                "to 255, and each goes to one."
+            )
+    return steps
