@@ -4,7 +4,7 @@ OUT    ?= outputs
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check format bench bench-composite bench-segment bench-cog bench-vectorize gallery vectors weights pictures lock clean
+.PHONY: help setup run demo change-demo change-table test check format bench bench-composite bench-segment bench-cog bench-vectorize gallery vectors weights pictures lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -70,6 +70,12 @@ weights: setup ## Train the shipped demo weights again (about 40 minutes on 2 co
 
 vectors: setup ## Vectorize real and odd rasters under LANDCOVER_SHARED_DATA, and print their table
 	@$(BIN)/python docs/make_vectors.py
+
+change-demo: setup ## Two simulated dates with known change: what each guard is worth
+	@$(BIN)/landcover demo-change --out "$(OUT)"
+
+change-table: setup ## Change in the real pairs under LANDCOVER_SHARED_DATA against their truth
+	@$(BIN)/python -m docs.make_change_table
 
 gallery: setup ## Composite and draw every image set under LANDCOVER_SHARED_DATA, into outputs/gallery
 	@$(BIN)/python docs/make_gallery.py $(OUT)/gallery

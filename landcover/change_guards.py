@@ -61,7 +61,7 @@ class Maps:
         if self.confidence is None:
             return np.full(self.before.shape, 100, np.uint8)
         one, other = (np.where(c > 0, c, 100).astype(np.uint16) for c in self.confidence)
-        return np.clip((one * other + 50) // 100, 1, 100).astype(np.uint8)
+        return np.asarray(np.clip((one * other + 50) // 100, 1, 100), np.uint8)
 
     @property
     def sureness(self) -> Percent:
@@ -70,7 +70,7 @@ class Maps:
         if self.evidence is None:
             return joint
         seen = np.where(self.evidence > 0, self.evidence, 100).astype(np.uint16)
-        return np.clip((joint * seen + 50) // 100, 1, 100).astype(np.uint8)
+        return np.asarray(np.clip((joint * seen + 50) // 100, 1, 100), np.uint8)
 
     def cut(self, rows: slice) -> "Maps":
         """Some of the rows."""
@@ -135,7 +135,7 @@ def surface_changes(
     known = (maps.before > 0) & (maps.after > 0) & (maps.evidence >= _EVEN)
     names = ("plausibility", "confidence")
     free = np.isin(verdicts, [0, *(GUARDS.index(name) + 1 for name in names)])
-    return np.where(known & free, np.where(after > 0, after, before), 0).astype(np.uint8)
+    return np.asarray(np.where(known & free, np.where(after > 0, after, before), 0), np.uint8)
 
 
 def explained_by_shift(before: Codes, after: Codes, reach: int) -> Mask:
@@ -160,7 +160,7 @@ def _explained(before, after, reach):  # type: ignore[no-untyped-def]  # noqa: A
     for r in range(rows):
         for c in range(cols):
             old, new = before[r, c], after[r, c]
-            if old == new or old == 0 or new == 0:
+            if old == new or old == 0 or new == 0:  # noqa: PLR1714 -- numba
                 continue
             had, has = False, False
             for y in range(max(0, r - reach), min(rows, r + reach + 1)):

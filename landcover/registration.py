@@ -94,7 +94,7 @@ def _refined(
     right = np.exp(2j * np.pi * np.outer(cols, middle[1] + offsets))
     height = np.real(down @ spectrum @ right)
     best = np.unravel_index(height.argmax(), height.shape)
-    return middle + np.array([offsets[best[0]], offsets[best[1]]])
+    return np.asarray(middle + np.array([offsets[best[0]], offsets[best[1]]]), np.float64)
 
 
 def _edges(image: Floats, valid: Mask) -> Floats:

@@ -60,7 +60,7 @@ class TransitionMatrix:
         square = (_BASE, _BASE)
         pixels = tally.pixels.reshape(square)[here]
         if pixels.sum() != tally.pixels[1:].sum():
-            found = {c for pair in np.flatnonzero(tally.pixels[1:]) + 1 for c in pair_of(pair)}
+            found = {c for pair in np.flatnonzero(tally.pixels[1:]) + 1 for c in pair_of(int(pair))}
             raise LegendError(
                 f"The maps hold the codes {shown_codes(found)}; the legend has {shown_codes(codes)}."
             )

@@ -1,8 +1,9 @@
 """Change between two maps of one place: what became what, where, how many hectares, and how sure."""
 
 import contextlib
+import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landcover.area import PixelAreas, Tally, ground_size
+from landcover.area import PixelAreas, Tally
 from landcover.change_guards import (
     COUNTED,
     GUARDS,
@@ -22,28 +23,21 @@ from landcover.change_guards import (
 )
 from landcover.errors import RasterError, SettingsError
 from landcover.legend import LandClass, Legend
-from landcover.registration import Shift, image_shift
-from landcover.spectral_change import SpectralChange
 from landcover.transition_groups import IMPLAUSIBLE, SEASONAL, Transitions
 from landcover.transitions import PAIRS, TransitionMatrix, class_changes, pair_codes, pair_of
 from pipeline.artifacts import write_json, write_text
-from pipeline.change_record import ChangeRecord, csv_text, guard_rows, transition_rows
 from pipeline.change_polygons import write_changes
+from pipeline.change_record import ChangeRecord, csv_text, guard_rows, transition_rows
+from pipeline.change_survey import Survey, survey
 from pipeline.class_polygons import ClassPolygons, Pixels
 from pipeline.class_raster import strips
 from pipeline.cog import CogProfile, open_cog, open_raster
-from pipeline.map_pair import Blocks, MapPair, open_pair
+from pipeline.map_pair import MapFiles, MapPair, open_pair
 from pipeline.qgis_style import raster_qml
 from pipeline.transition_table import transition_table
 
 _STRIP_PIXELS = 2**19
 """Pixels of a strip; two composites of six bands take 300 bytes a pixel while they are compared."""
-_SMOOTH_METRES = 20.0
-"""Standard deviation of the Gaussian over the differences of images: two pixels of Sentinel-2."""
-_SMOOTH_PIXELS = (0.5, 3.0)
-"""Least and most of it, pixels."""
-_SAMPLE_SIDE, _SAMPLES = 256, 6
-"""Blocks that are looked at before all is read: at most 6 x 6 of 256 x 256 pixels."""
 _UNKNOWN_REACH = 1
 """Pixels of the border guard where no images tell the shift."""
 _FARTHEST_REACH = 3
@@ -51,7 +45,6 @@ _MARGIN = 0.25
 """Added to the shift before it is rounded up: a mixed pixel takes either class."""
 UNCHANGED = 1
 """Code of what did not change in the raster that is merged; no pair has it."""
-_EPOCH_DAY = np.datetime64("1970-01-01")
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,9 @@ class ChangeSettings:
 
     def __post_init__(self) -> None:
         check_guards(self.off)
-        if not (self.min_area >= 0 and 0 <= self.min_confidence <= 100 and self.season_tolerance >= 0):
+        if not (
+            self.min_area >= 0 and 0 <= self.min_confidence <= 100 and self.season_tolerance >= 0
+        ):
             raise SettingsError(
                 f"The minimum area is {self.min_area:g} ha, the minimum confidence {self.min_confidence:g} %, the "
                 f"season tolerance {self.season_tolerance:g} days; give 0 or more, and 100 % at most."
@@ -80,23 +75,6 @@ class ChangeSettings:
     def on(self, guard: str) -> bool:
         """Whether a guard is at work."""
         return guard not in self.off
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What is known of two maps before all is read."""
-
-    shift: Shift | None
-    """None where there are no two composites with bands in common."""
-    spectral: SpectralChange | None
-    days: tuple[float | None, float | None]
-    """Median day of the year of both composites."""
-
-    @property
-    def apart(self) -> float | None:
-        """Days between the two days of the year."""
-        one, other = self.days
-        return None if one is None or other is None else day_distance(one, other)
 
 
 @dataclass
@@ -146,63 +124,6 @@ def change(
         transitions = Transitions(pair.legend, transition_table(settings.table))
         work = _Work(pair, output, settings, transitions, survey(pair), strip_rows)
         return work.done(raw=raw, report=report)
-
-
-def survey(pair: MapPair) -> Survey:
-    """Shift, spectral change and season of two maps, from blocks on a lattice."""
-    days = _median_days(pair)
-    if not pair.bands:
-        return Survey(None, None, days)
-    blocks = _blocks(pair)
-    sigma = float(np.clip(_SMOOTH_METRES / ground_size(pair.grid), *_SMOOTH_PIXELS))
-    return Survey(image_shift(blocks), SpectralChange.fit(blocks, sigma), days)
-
-
-def _blocks(pair: MapPair) -> Blocks:
-    blocks = []
-    for rows in _lattice(int(pair.grid.shape[0])):
-        first, second, valid = pair.images(rows)
-        for cols in _lattice(int(pair.grid.shape[1])):
-            blocks.append((first[:, :, cols].copy(), second[:, :, cols].copy(), valid[:, cols]))
-    return [block for block in blocks if block[2].any()]
-
-
-def _lattice(length: int) -> list[slice]:
-    """Up to six stretches of a side, evenly spread; all of it where it is short."""
-    count = -(-length // _SAMPLE_SIDE)
-    wanted = np.unique(np.linspace(0, count - 1, min(count, _SAMPLES)).round().astype(int))
-    edges = np.linspace(0, length, count + 1).round().astype(int)
-    return [slice(int(edges[i]), int(edges[i + 1])) for i in wanted]
-
-
-def _median_days(pair: MapPair) -> tuple[float | None, float | None]:
-    """Median day of the year that each composite shows; else the middle of the map's period."""
-    found: list[list[NDArray[np.integer]]] = [[], []]
-    for rows in _lattice(int(pair.grid.shape[0])):
-        for days, known in zip(pair.days(rows), found, strict=True):
-            if days is not None:
-                known.append(days[days > 0])
-    medians = [
-        float(np.median(_day_of_year(np.concatenate(known)))) if any(map(len, known)) else None
-        for known in found
-    ]
-    periods = [one.period for one in pair.files]
-    one, other = (
-        _middle_day(period) if day is None and period else day
-        for day, period in zip(medians, periods, strict=True)
-    )
-    return one, other
-
-
-def _day_of_year(days: NDArray[np.integer]) -> NDArray[np.int64]:
-    dates = _EPOCH_DAY + days.astype(np.int64)
-    return (dates - dates.astype("datetime64[Y]")).astype(np.int64) + 1
-
-
-def _middle_day(period: str) -> float:
-    ends = [np.datetime64(day) - _EPOCH_DAY for day in period.split("/")]
-    middle = sum(int(end.astype(np.int64)) for end in ends) // len(ends)
-    return float(_day_of_year(np.array([middle]))[0])
 
 
 @dataclass
@@ -275,10 +196,9 @@ class _Work:
             def cog(path: Path, profile: CogProfile) -> Any:
                 return stack.enter_context(open_cog(path, self.pair.grid, profile))
 
-            percent = {"units": ["percent"]}
             judged = cog(merge, CogProfile("uint16", ["pair"], "mode"))
-            sure = cog(output / "change_confidence.tif", CogProfile("uint8", ["confidence"], **percent))  # type: ignore[arg-type]
-            seen = cog(output / "spectral.tif", CogProfile("uint8", ["evidence"], **percent)) if is_seen else None  # type: ignore[arg-type]  # fmt: skip
+            sure = cog(output / "change_confidence.tif", _percent("confidence"))
+            seen = cog(output / "spectral.tif", _percent("evidence")) if is_seen else None
             plain = cog(output / "change_raw.tif", CogProfile("uint16", ["pair"], "mode")) if raw else None  # fmt: skip
             for rows, maps in self._maps():
                 pairs, codes = self._judge(rows, maps)
@@ -293,9 +213,7 @@ class _Work:
             if not is_made:  # one of an earlier comparison would be taken for one of this
                 (output / name).unlink(missing_ok=True)
 
-    def _judge(
-        self, rows: slice, maps: Maps
-    ) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    def _judge(self, rows: slice, maps: Maps) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
         """Pair codes, and codes of the raster to be merged, of some rows; they are counted."""
         inner = self._inner(rows)
         verdicts, maps = self.guards.verdicts(maps)[inner], maps.cut(inner)
@@ -375,7 +293,7 @@ class _Work:
         yield from shapes.strips()
 
     def _step(self) -> int:
-        return next(iter(self._strips())).stop
+        return int(next(iter(self._strips())).stop)
 
     def _surface_profile(self) -> CogProfile:
         legend = self.pair.legend
@@ -386,8 +304,8 @@ class _Work:
     def _change_legend(self) -> Legend:
         """One entry for each pair that the maps have, in the colour of its group; pale where it stays."""
         names = {c.code: c for c in self.pair.legend.classes}
-        found = np.flatnonzero(self.counts.mapped.pixels[1:]) + 1
-        pairs = sorted({int(p) for p in found} | {pair_of(p)[0] * 257 for p in found})
+        found = [int(p) for p in np.flatnonzero(self.counts.mapped.pixels[1:]) + 1]
+        pairs = sorted({*found, *(pair_of(p)[0] * 257 for p in found)})
         colors = self.transitions.table.colors
         return Legend(
             tuple(
@@ -435,14 +353,11 @@ class _Work:
             else "off: there are no two composites with bands in common",
             "area": f"patches below {settings.min_area:g} ha",
         }  # fmt: skip
-        return {
-            name: text if settings.on(name) else "switched off" for name, text in said.items()
-        }
+        return {name: text if settings.on(name) else "switched off" for name, text in said.items()}
 
     def _facts(self, record: ChangeRecord) -> dict[str, Any]:
         seen, shift = self.survey.spectral, self.survey.shift
-        files, areas = self.pair.files, self.areas
-        hectares = lambda units: float(areas.hectares(np.array(units)))  # noqa: E731 - short
+        files, hectares = self.pair.files, record.hectares
         return {
             "before": _source(files[0]),
             "after": _source(files[1]),
@@ -462,12 +377,16 @@ class _Work:
             "counted_change_ha": hectares(record.counted.changed),
             "surface_ha": hectares(self.counts.surface.units[1:].sum()),
             "guards": guard_rows(record),
-            "classes": [asdict(line) for line in class_changes(record.mapped, record.counted, areas)],
+            "classes": [asdict(line) for line in class_changes(record.mapped, record.counted, self.areas)],
             "transitions": transition_rows(record),
         }  # fmt: skip
 
 
-def _source(files: Any) -> dict[str, Any]:
+def _percent(band: str) -> CogProfile:
+    return CogProfile("uint8", [band], units=["percent"])
+
+
+def _source(files: MapFiles) -> dict[str, Any]:
     """What is told of a map: no path of this machine."""
     return {"name": files.classes.name, "period": files.period, "model_sha256": files.model}
 
@@ -477,8 +396,6 @@ def _widened(rows: slice, by: int, height: int) -> slice:
 
 
 def _records(legend: Legend) -> str:
-    import json
-
     return json.dumps(legend.to_records())
 
 
@@ -497,7 +414,26 @@ def _scratch(folder: Path, name: str) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def guards_off(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of guards as given, checked."""
-    check_guards(names)
-    return tuple(dict.fromkeys(names))
+def change_lines(facts: Mapping[str, Any]) -> list[str]:
+    """What a person at the keyboard should know of a comparison."""
+    lines = [f"Plain difference: {facts['raw_change_ha']:,.2f} ha of {facts['mapped_ha']:,.2f} ha"]
+    lines += [
+        f"  {row['guard']}: {row['taken_ha']:,.2f} ha taken out ({row['setting']})"
+        for row in facts["guards"][1:]
+    ]
+    lines.append(f"Change that counts: {facts['counted_change_ha']:,.2f} ha")
+    if facts["spectral"]:
+        lines.append(f"Surface changed, class not or in doubt: {facts['surface_ha']:,.2f} ha")
+    else:
+        lines.append("Note: there are no two composites with bands in common; no image confirms these changes.")  # fmt: skip
+    if facts["grid"] != "one grid":
+        lines.append(f"Note: the grids differ: {facts['grid']}.")
+    if facts["same_model"] is False:
+        lines.append("Note: the maps were made by different models; part of the change is between them.")  # fmt: skip
+    one, other = facts["days_of_year"]
+    if one and other and day_distance(one, other) > facts["settings"]["season_tolerance"]:
+        lines.append(
+            f"Warning: the images are of other seasons (day {one:.0f} and {other:.0f} of the year); compare like "
+            "seasons where you can."
+        )
+    return lines

@@ -80,7 +80,9 @@ def guard_rows(record: ChangeRecord) -> list[dict[str, Any]]:
     ]  # fmt: skip
     for step, (name, taken) in enumerate(zip(GUARDS, record.taken, strict=True), start=1):
         units = int(taken.units.sum())
-        if name == "area":  # surface patches below the minimum may join a change of class beside them
+        if (
+            name == "area"
+        ):  # surface patches below the minimum may join a change of class beside them
             units = left - record.counted.changed
         left -= units
         rows.append(

@@ -1,15 +1,12 @@
 """The report of a comparison: one HTML page with pictures before, after and of the change."""
 
 import io
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
-from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -19,6 +16,7 @@ from pipeline.artifacts import write_text
 from pipeline.change_polygons import drawn
 from pipeline.change_record import ChangeRecord, guard_rows, transition_rows
 from pipeline.cog import open_raster
+from pipeline.flow_chart import flow_chart
 from pipeline.map_pair import MapFiles, MapPair
 from pipeline.pictures import composite_picture, data_uri
 from pipeline.report import hectares, percent, plain
@@ -27,9 +25,6 @@ _LONGEST = 1200
 """Longest side of a picture, pixels."""
 _UNCHANGED = 235
 """Grey of land without change."""
-_WIDTH, _HEIGHT, _BAR, _GAP = 720, 380, 16, 8
-_FEWEST_PIXELS = 1.0
-"""A flow thinner than that is not drawn."""
 
 
 def write_change_report(
@@ -56,7 +51,7 @@ def write_change_report(
         groups=_groups(record, transitions),
         rows=sorted(rows, key=lambda row: (-row["counted_ha"], -row["area_ha"])),
         guards=guard_rows(record),
-        flows=_sankey(rows, record),
+        flows=flow_chart(rows, record.mapped.legend),
         notes=_notes(pair, facts),
     )
     write_text(folder / "report.html", page + "\n")
@@ -121,9 +116,11 @@ def _groups(record: ChangeRecord, transitions: Transitions) -> list[dict[str, An
 def _notes(pair: MapPair, facts: Mapping[str, Any]) -> list[str]:
     """What a reader must know before he quotes the figures."""
     notes = [
-        "The hectares are counted from two classified maps. Errors of either map look like change; the guards take "
-        "out what has another explanation, and may take out true change with it. For a statement with a "
-        "margin of error, sample the change map (Olofsson et al. 2014).",
+        (
+            "The hectares are counted from two classified maps. Errors of either map look like change; the guards take "
+            "out what has another explanation, and may take out true change with it. For a statement with a "
+            "margin of error, sample the change map (Olofsson et al. 2014)."
+        ),
     ]
     if not pair.same_grid:
         notes.append(f"The maps have different grids: {facts['grid']}.")
@@ -135,70 +132,3 @@ def _notes(pair: MapPair, facts: Mapping[str, Any]) -> list[str]:
     if one is not None and other is not None:
         notes.append(f"The images show day {one:.0f} and day {other:.0f} of the year in the median.")  # fmt: skip
     return notes
-
-
-# The flows between classes, drawn as SVG.
-
-
-@dataclass(frozen=True)
-class _Flow:
-    old: int
-    new: int
-    area: float
-
-
-def _sankey(rows: Sequence[Mapping[str, Any]], record: ChangeRecord) -> Markup | None:
-    """Counted changes as bands from the classes before, left, to those after, right; None without any."""
-    flows = [
-        _Flow(r["from_code"], r["to_code"], r["counted_ha"]) for r in rows if r["counted_ha"] > 0
-    ]
-    if not flows:
-        return None
-    legend = record.mapped.legend
-    codes = [[c for c in legend.codes if any(getattr(f, side) == c for f in flows)] for side in ("old", "new")]  # fmt: skip
-    total = math.fsum(f.area for f in flows)
-    scale = (_HEIGHT - _GAP * max(map(len, codes))) / total
-    parts, tops = [], []
-    for side, (name, column) in enumerate(zip(("old", "new"), codes, strict=True)):
-        top, places = 0.0, {}
-        for code in column:
-            places[code] = top
-            area = math.fsum(f.area for f in flows if getattr(f, name) == code)
-            parts.append(_bar(side, top, area * scale, legend[code].color, legend[code].name, area))
-            top += area * scale + _GAP
-        tops.append(places)
-    for flow in sorted(flows, key=lambda f: (codes[0].index(f.old), codes[1].index(f.new))):
-        height = flow.area * scale
-        left, right = tops[0][flow.old], tops[1][flow.new]
-        tops[0][flow.old] += height
-        tops[1][flow.new] += height
-        if height >= _FEWEST_PIXELS:
-            names = f"{legend[flow.old].name} to {legend[flow.new].name}: {flow.area:,.1f} ha"
-            parts.insert(0, _band(left, right, height, legend[flow.old].color, names))
-    body = Markup("").join(parts)
-    label = escape(f"Flows between classes, {total:,.1f} ha in all")
-    return Markup(
-        f'<svg viewBox="-170 -4 {_WIDTH + 340} {_HEIGHT + 8}" role="img" aria-label="{label}">{body}</svg>'
-    )
-
-
-def _bar(side: int, top: float, height: float, color: str, name: str, area: float) -> Markup:
-    x = (_WIDTH - _BAR) * side
-    anchor, text_x = ("end", -8) if side == 0 else ("start", _WIDTH + 8)
-    text = escape(f"{plain(name, 40)} {area:,.1f} ha")
-    return Markup(
-        f'<rect x="{x}" y="{top:.1f}" width="{_BAR}" height="{max(height, 0.5):.1f}" fill="{color}"/>'
-        f'<text x="{text_x}" y="{top + height / 2 + 4:.1f}" text-anchor="{anchor}">{text}</text>'
-    )
-
-
-def _band(left: float, right: float, height: float, color: str, name: str) -> Markup:
-    start, end, middle = _BAR, _WIDTH - _BAR, _WIDTH / 2
-    path = (
-        f"M{start} {left:.1f}C{middle:.0f} {left:.1f} {middle:.0f} {right:.1f} {end} {right:.1f}"
-        f"V{right + height:.1f}C{middle:.0f} {right + height:.1f} {middle:.0f} {left + height:.1f} "
-        f"{start} {left + height:.1f}Z"
-    )
-    return Markup(
-        f'<path d="{path}" fill="{color}" fill-opacity=".45"><title>{escape(name)}</title></path>'
-    )

@@ -720,6 +720,101 @@ def series(
 
 
 @app.command()
+def change(
+    before: Annotated[
+        Path, typer.Argument(help="Folder of a run (OUT/REGION/PERIOD), or a class raster.")
+    ],
+    after: Annotated[
+        Path, typer.Argument(help="The later one; it is seen on the grid of the first.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder for rasters, polygons, tables and report."),
+    ] = Path("change"),
+    min_area: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Hectares below which a patch of change goes into the neighbour with the longest border, unchanged land too.",
+        ),
+    ] = 0.0,
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=100, help="Least product of both confidences, percent.")
+    ] = 25.0,
+    season_tolerance: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Days of the year by which the images may differ before seasonal changes are not counted.",
+        ),
+    ] = 45.0,
+    no_guard: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Switch off season, plausibility, border, confidence, spectral or area; may be given several times."
+        ),
+    ] = None,
+    transitions: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV with from_kind, to_kind, group, plausibility, color instead of the shipped table."
+        ),
+    ] = None,
+    legend: LegendName = None,
+    legend_after: Annotated[
+        str | None, typer.Option(help="The same for AFTER (default: that of BEFORE).")
+    ] = None,
+    crosswalk: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV with from_code and to_code: from the classes of AFTER to those of BEFORE."
+        ),
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Also write change_raw.tif, before any guard.")
+    ] = False,
+) -> None:
+    """Compare two maps of one place: what became what, in hectares, and how sure that is."""
+    from pipeline.change import ChangeSettings, change, change_lines
+
+    settings = ChangeSettings(
+        min_area=min_area, min_confidence=min_confidence, season_tolerance=season_tolerance,
+        off=tuple(no_guard or ()), table=transitions,
+    )  # fmt: skip
+    facts = _verb(
+        change, before=before, after=after, output=output, settings=settings, legend=legend,
+        legend_after=legend_after, crosswalk=crosswalk, raw=raw,
+    )  # fmt: skip
+    for line in change_lines(facts):
+        typer.echo(line)
+    typer.echo(
+        f"Change: {output / 'change.gpkg'} (open it in QGIS)\nReport: {output / 'report.html'}"
+    )
+
+
+@app.command()
+def demo_change(
+    out: Out = Path("outputs"),
+    seed: Annotated[
+        int, typer.Option(help="Which simulated landscape; the weights never saw seed 1.")
+    ] = 1,
+    size: Annotated[
+        int, typer.Option(min=256, help="Side of the landscape in pixels of 10 m.")
+    ] = 768,
+) -> None:
+    """Simulate two dates with known change, map both, and show what each guard is worth."""
+    from rich.console import Console
+
+    from pipeline.change_demo import compare, figure_table, make_change_demo
+
+    folder = out / f"change-demo-{seed}-{size}"
+    made = make_change_demo(folder, seed, size)
+    facts = compare(made, folder / "change")
+    Console().print(figure_table(facts["figures"]))
+    typer.echo(f"Report: {folder / 'change' / 'report.html'}")
+
+
+@app.command()
 def publish(
     folder: Annotated[Path, typer.Argument(help="Folder of a run: OUT/REGION/PERIOD.")],
 ) -> None:

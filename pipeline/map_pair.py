@@ -50,9 +50,10 @@ class MapFiles:
             )
         record = _record(path / "run.json")
         model = record.get("model")
-        sides = [file if file.is_file() else None for file in (path / "confidence.tif", path / "composite.tif")]  # fmt: skip
+        sure, image = path / "confidence.tif", path / "composite.tif"
         return cls(
-            path / "classes.tif", *sides, _period(record),
+            path / "classes.tif", sure if sure.is_file() else None,
+            image if image.is_file() else None, _period(record),
             str(model["sha256"]) if isinstance(model, dict) and "sha256" in model else None,
         )  # fmt: skip
 
@@ -96,15 +97,13 @@ class _Side:
         values, inside = self.classes.nearest(rows, [1])
         codes = np.zeros(values.shape[1:], np.uint16)
         codes[inside] = self.raster.values.of(values[0][inside])
-        if self.recoded is not None:
-            codes = self.recoded[codes]
-        return np.asarray(codes, np.uint8)
+        return np.asarray(codes if self.recoded is None else self.recoded[codes], np.uint8)
 
     def sure(self, rows: slice) -> Percent | None:
         """Confidence, percent."""
         if self.confidence is None:
             return None
-        return np.minimum(self.confidence.nearest(rows, [1])[0][0], 100).astype(np.uint8)
+        return np.asarray(np.minimum(self.confidence.nearest(rows, [1])[0][0], 100), np.uint8)
 
     def bands(self) -> dict[str, int]:
         """Number of each measured band of the composite, by name."""
@@ -156,7 +155,7 @@ class MapPair:
             for side in self.sides
             if side.composite
         )
-        return first, second, ((first > 0) & (second > 0)).all(axis=0)
+        return first, second, np.asarray(((first > 0) & (second > 0)).all(axis=0))
 
     def days(self, rows: slice) -> list[NDArray[np.integer] | None]:
         """Day that each composite shows, days since 1970-01-01, 0 where unknown; None without such a band."""
@@ -211,16 +210,16 @@ def open_pair(
         yield MapPair(files, (sides[0], sides[1]))
 
 
-def _reader(
-    stack: contextlib.ExitStack, path: Path | None, grid: GeoBox
-) -> AlignedReader | None:
+def _reader(stack: contextlib.ExitStack, path: Path | None, grid: GeoBox) -> AlignedReader | None:
     return None if path is None else AlignedReader(stack.enter_context(open_raster(path)), grid)
 
 
 def _check_kinds(side: _Side) -> None:
     sure = side.confidence
     if sure and (sure.dataset.count != 1 or sure.dataset.dtypes[0] != "uint8"):
-        raise RasterError(f"{sure.dataset.name} is no confidence raster: one band of uint8, percent.")
+        raise RasterError(
+            f"{sure.dataset.name} is no confidence raster: one band of uint8, percent."
+        )
     image = side.composite
     if image and not set(image.dataset.dtypes) <= {"uint8", "uint16"}:
         raise RasterError(
