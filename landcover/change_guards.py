@@ -127,13 +127,14 @@ def surface_changes(
     """Class code where the surface changed though no change of class is believed, 0 elsewhere: (rows, cols).
 
     surface_codes: code of each class whose surface counts, 0 for others, (256,): a building site on built-up
-    land. The class after decides, else the one before. What the season or a shift explains is left out.
+    land. The class after decides, else the one before. What a shift explains is left out; what a season may
+    explain is not, as the evidence is measured against all land, which went through the same season.
     """
     if maps.evidence is None:
         return np.zeros(maps.before.shape, np.uint8)
     after, before = surface_codes[maps.after], surface_codes[maps.before]
     known = (maps.before > 0) & (maps.after > 0) & (maps.evidence >= _EVEN)
-    names = ("plausibility", "confidence")
+    names = ("season", "plausibility", "confidence")
     free = np.isin(verdicts, [0, *(GUARDS.index(name) + 1 for name in names)])
     return np.asarray(np.where(known & free, np.where(after > 0, after, before), 0), np.uint8)
 

@@ -28,6 +28,7 @@ def merged(
     along: int = 1000,
     down: int = 1000,
     sure: tuple[float, ...] = (),
+    kept: tuple[int, ...] = (),
 ) -> tuple[np.ndarray, Merged]:
     """Merge regions of fewer pixels; give the new class raster."""
     height, width = classes.shape
@@ -44,7 +45,7 @@ def merged(
     of_pixels = np.concatenate([regions.of_pieces(i)[s.labels] for i, s in enumerate(strips)])
     areas = np.bincount(of_pixels.ravel(), minlength=len(regions) + 1)[1:]
     confidence = np.array(sure) if sure else np.zeros(len(regions))
-    result = merge_small(regions, region_borders(parts, regions), areas, minimum, confidence)
+    result = merge_small(regions, region_borders(parts, regions), areas, minimum, confidence, kept)
     codes = np.append(0, result.regions.codes)
     return (
         np.concatenate(
@@ -146,3 +147,22 @@ def test_nothing_is_merged_where_nothing_is_too_small(minimum: int):
     """A minimum of a pixel or none changes nothing."""
     classes = np.random.default_rng(0).integers(0, 4, (20, 20)).astype(np.uint8)
     assert merged(classes, minimum)[0].tolist() == classes.tolist()
+
+
+def test_a_class_that_is_kept_takes_in_but_never_goes():
+    """Specks of 2 go into 1; a speck of 1 amid 2 stays, however small."""
+    drawing = parse("11111 11211 11111 22222 22122 22222")
+    everything = merged(drawing, 4)[0]
+    assert everything.tolist() == parse("11111 11111 11111 22222 22222 22222").tolist()
+    kept = merged(drawing, 4, kept=(1,))[0]
+    assert kept.tolist() == parse("11111 11111 11111 22222 22122 22222").tolist()
+
+
+@settings(deadline=None, max_examples=50)
+@given(classes=RASTERS, minimum=st.integers(1, 9), rows=st.integers(1, 9))
+def test_no_pixel_of_a_kept_class_changes(classes: np.ndarray, minimum: int, rows: int):
+    """In strips of any height, the same."""
+    found = merged(classes, minimum, rows=rows, kept=(1,))[0]
+    assert (found[classes == 1] == 1).all()
+    assert found.tolist() == merged(classes, minimum, kept=(1,))[0].tolist()
+    assert ((found > 0) == (classes > 0)).all()
