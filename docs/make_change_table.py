@@ -159,7 +159,7 @@ def change_vector(first: NDArray[Any], second: NDArray[Any], seen: Mask) -> Mask
     below, total = np.cumsum(counts)[:-1], counts.sum()
     sums = np.cumsum(counts * middle)
     between = (sums[-1] * below / total - sums[:-1]) ** 2 / (below * (total - below))
-    return np.asarray(seen & (length > middle[:-1][np.argmax(between)]))
+    return np.asarray(seen & (length > edges[1:-1][np.argmax(between)]))
 
 
 def _plain(work: Path, days: list[str], *, urban_only: bool) -> Mask:
