@@ -99,7 +99,7 @@ def change(
     settings: ChangeSettings | None = None,
     legend: str | None = None,
     legend_after: str | None = None,
-    crosswalk: Path | None = None,
+    crosswalk: str | None = None,
     raw: bool = False,
     strip_rows: int | None = None,
     report: Callable[[str], None] = print,

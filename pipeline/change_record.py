@@ -12,6 +12,7 @@ from landcover.area import PixelAreas, Tally
 from landcover.change_guards import GUARDS
 from landcover.transition_groups import Transitions
 from landcover.transitions import TransitionMatrix
+from pipeline.zones import cell
 
 STATUS = "candidate"
 """Of a change that one comparison found: nothing has confirmed it yet."""
@@ -99,10 +100,5 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     stream = io.StringIO()
     table = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
     table.writeheader()
-    table.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    table.writerows({key: cell(value) for key, value in row.items()} for row in rows)
     return stream.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    is_formula = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
-    return f"'{value}" if is_formula else value

@@ -765,9 +765,9 @@ def change(
         str | None, typer.Option(help="The same for AFTER (default: that of BEFORE).")
     ] = None,
     crosswalk: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="CSV with from_code and to_code: from the classes of AFTER to those of BEFORE."
+            help="From the classes of AFTER to those of BEFORE: demo, worldcover, dynamicworld, or a CSV file."
         ),
     ] = None,
     raw: Annotated[

@@ -1,7 +1,6 @@
 """Two maps of one place, opened side by side on the grid and in the legend of the first."""
 
 import contextlib
-import csv
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,13 +14,14 @@ from odc.geo.geobox import GeoBox
 
 from landcover.change_guards import Codes, Maps, Percent
 from landcover.errors import LegendError, RasterError, SettingsError
-from landcover.legend import Legend, shown_codes
+from landcover.legend import Legend
 from landcover.period import Period
 from landcover.transitions import check_pairable
 from pipeline.aligned_reader import AlignedReader
 from pipeline.class_raster import ClassRaster, open_classes
 from pipeline.cog import open_raster
 from pipeline.composite import DAY, OBSERVATIONS
+from pipeline.crosswalk_areas import load_crosswalk
 
 _LARGEST_RECORD = 2**26
 Blocks = list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]]
@@ -175,13 +175,13 @@ def open_pair(
     *,
     legend: str | None = None,
     legend_after: str | None = None,
-    crosswalk: Path | None = None,
+    crosswalk: str | None = None,
 ) -> Iterator[MapPair]:
     """Open two maps, to compare them into the folder `output`.
 
     before, after: folder of a run, or class raster. legend, legend_after: as `value_legend` takes them; the
-    second is the first's where it is not given. crosswalk: CSV table with the columns from_code and
-    to_code, from the second legend's codes to the first's; an empty to_code is nodata.
+    second is the first's where it is not given. crosswalk: from the second's classes to the first's, as
+    `load_crosswalk` takes it; what has no counterpart is nodata.
     Raises RasterError, LegendError or SettingsError where the two cannot be compared.
     """
     files = MapFiles.of(before), MapFiles.of(after)
@@ -229,63 +229,29 @@ def _check_kinds(side: _Side) -> None:
 
 
 def _recoded(
-    first: ClassRaster, second: ClassRaster, crosswalk: Path | None
+    first: ClassRaster, second: ClassRaster, crosswalk: str | None
 ) -> NDArray[np.uint8] | None:
     """Code in the first legend of each code of the second; None where they mean the same."""
     here, there = ({c.code: c.name for c in raster.legend.classes} for raster in (first, second))
-    table = np.zeros(1 << 16, np.uint8)
     if crosswalk is None:
         if here != there:
             raise LegendError(
                 f"{second.dataset.name} has other classes ({_shown(there)}) than {first.dataset.name} "
-                f"({_shown(here)}); give a --crosswalk from the second's codes to the first's."
+                f"({_shown(here)}); give a --crosswalk from the second's classes to the first's."
             )
         return None
-    steps = read_crosswalk(crosswalk)
-    if missing := set(there) - set(steps):
-        raise LegendError(
-            f"{crosswalk} says nothing of the codes {shown_codes(missing)} of {second.dataset.name}."
-        )
-    if unknown := {code for code in steps.values() if code and code not in here}:
-        raise LegendError(
-            f"{crosswalk} leads to the codes {shown_codes(unknown)}, which {first.dataset.name} lacks (it has "
-            f"{shown_codes(here)})."
-        )
-    for code, to in steps.items():
-        table[code] = to
+    names = {str(code): name for code, name in here.items()}
+    table = np.zeros(1 << 16, np.uint8)
+    for row in load_crosswalk(crosswalk, second.legend).table.rows:
+        if row.to_code and names.get(row.to_code) != row.to_name:
+            raise LegendError(
+                f"The crosswalk {crosswalk} leads to the class {row.to_code} {row.to_name}, which "
+                f"{first.dataset.name} lacks (it has {_shown(here)})."
+            )
+        table[row.from_code] = int(row.to_code or 0)
     return table
 
 
 def _shown(names: Mapping[int, str]) -> str:
     listed = [f"{code} {name}" for code, name in sorted(names.items())]
     return ", ".join(listed[:4]) + (", ..." if len(listed) > 4 else "")
-
-
-def read_crosswalk(path: Path) -> dict[int, int]:
-    """Code in the target legend by code, 0 for none, from a CSV table with from_code and to_code.
-
-    Lines that begin with # are remarks. Raises LegendError where it cannot be read.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        raise LegendError(f"The crosswalk {path} cannot be read: {error}.") from error
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    rows = csv.DictReader(lines)
-    if not {"from_code", "to_code"} <= set(rows.fieldnames or ()):
-        raise LegendError(
-            f"{path} has the columns {', '.join(rows.fieldnames or ())}; a crosswalk needs from_code and "
-            "to_code."
-        )
-    steps: dict[int, int] = {}
-    for row in rows:
-        try:
-            code, to = int(row["from_code"]), int(row["to_code"] or 0)
-        except (TypeError, ValueError) as error:
-            raise LegendError(f"{path}: a code is not a whole number: {error}.") from error
-        if not (0 <= code <= 65535 and 0 <= to <= 255) or steps.setdefault(code, to) != to:
-            raise LegendError(
-                f"{path}: the code {code} goes to {to}; codes are from 0 to 65535, those of a map of change up "
-                "to 255, and each goes to one."
-            )
-    return steps

@@ -22,7 +22,6 @@ from landcover.legend import LandClass, Legend
 from landcover.simulation import LEGEND
 from pipeline.change import ChangeSettings, change, change_lines
 from pipeline.cog import CogProfile, open_cog
-from pipeline.map_pair import read_crosswalk
 from pipeline.summarize import summarize
 from tests.command import landcover
 
@@ -306,25 +305,37 @@ def test_other_legends_go_through_a_crosswalk(tmp_path: Path):
     with pytest.raises(LegendError, match=r"has other classes \(10 Woods, .* --crosswalk"):
         run(first, second, tmp_path / "out")
     table = tmp_path / "steps.csv"
-    table.write_text("# to ours\nfrom_code,to_code,note\n10,2,\n50,8,\n60,,no such class\n")
-    facts = run(first, second, tmp_path / "out", settings=OFF, crosswalk=table)
+    head = "from_code,from_name,to_code,to_name,lossy,note\n"
+    woods, towns, fog = "10,Woods,2,Tree cover,no,\n", "50,Towns,8,Built-up,no,\n", "60,Fog,,,no,\n"
+    table.write_text("# to ours\n" + head + woods + towns + fog)
+    facts = run(first, second, tmp_path / "out", settings=OFF, crosswalk=str(table))
     pairs = read(tmp_path / "out/change.tif")
     assert (pairs[:20] == 2 * 256 + 8).all()
     assert (pairs[20:30] == 0).all()
     assert (pairs[30:] == 2 * 257).all()
     assert facts["transitions"][1]["to"] == "Built-up"
     for text, said in (
-        ("from_code,to_code\n10,2\n", "says nothing of the codes"),
-        ("from_code,to_code\n10,2\n50,99\n60,\n", r"leads to the codes \[99\]"),
-        ("from,to\n10,2\n", "needs from_code and"),
-        ("from_code,to_code\nten,2\n", "no whole number|not a whole number"),
-        ("from_code,to_code\n10,2\n10,3\n", "each goes to one"),
+        (head + woods, "has no row for"),
+        (head + woods + "50,Towns,99,Moon,no,\n" + fog, "leads to the class 99 Moon"),
+        (head + woods + "50,Towns,8,Moon,no,\n" + fog, "leads to the class 8 Moon"),
     ):
         table.write_text(text)
         with pytest.raises(LegendError, match=said):
-            run(first, second, tmp_path / "out2", crosswalk=table)
-    with pytest.raises(LegendError, match="cannot be read"):
-        read_crosswalk(tmp_path / "absent.csv")
+            run(first, second, tmp_path / "out2", crosswalk=str(table))
+
+
+def test_a_shipped_crosswalk_is_known_by_name(tmp_path: Path):
+    """A WorldCover raster after a map of the demo model."""
+    first = write_map(tmp_path / "a", np.full((96, 120), 2, np.uint8))
+    theirs = np.full((1, 96, 120), 10, np.uint8)
+    theirs[:, :20] = 50
+    with open_cog(tmp_path / "wc.tif", GRID, CogProfile("uint8", ["class"])) as cog:
+        cog.write(theirs)
+    facts = run(
+        first, tmp_path / "wc.tif", tmp_path / "out", settings=OFF, legend_after="worldcover",
+        crosswalk="demo",
+    )  # fmt: skip
+    assert (facts["transitions"][1]["from"], facts["transitions"][1]["to"]) == ("Tree cover", "Built-up")  # fmt: skip
 
 
 def test_what_cannot_be_compared_is_refused_in_a_sentence(tmp_path: Path):
