@@ -4,7 +4,7 @@ The second image is brought to the brightness of the first, band by band, by a l
 that fit it (reduced major axis: the same line both ways; those beyond 2.5 standard deviations are left
 out again and again). What is left is smoothed, so that a shift by part of a pixel and noise weigh little, and
 measured in standard deviations of unchanged land, which the median absolute deviation tells. The change
-vector (Malila 1980) is the root mean square of its bands. Evidence = 100 z^2 / (z^2 + 3.5^2) percent.
+vector (Malila 1980) is the root mean square of its bands. Evidence = 100 z^2 / (z^2 + 3^2) percent.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter1d
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-EVEN_Z = 3.5
+EVEN_Z = 3.0
 """Length of the change vector at which the evidence is 50 %, standard deviations."""
 _TRIM, _ROUNDS = 2.5, 8
 _ROUNDING = 0.29

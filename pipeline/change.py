@@ -342,9 +342,9 @@ class _Work:
             "season": f"{days}, tolerance {settings.season_tolerance:g}",
             "plausibility": "pairs that do not happen within a few years",
             "border": (
-                f"shift {shift.rows:+.2f} rows, {shift.cols:+.2f} columns; {self._reach()} pixels"
+                f"shift {shift.rows:+.2f} rows, {shift.cols:+.2f} columns; reach {self._reach()} px"
                 if shift is not None and known
-                else f"shift unknown (no two composites), {_UNKNOWN_REACH} pixel"
+                else f"shift unknown (no two composites); reach {_UNKNOWN_REACH} px"
             ),
             "confidence": f"joint confidence below {settings.min_confidence:g} %"
             + ("" if all(side.confidence for side in self.pair.sides) else "; a map has none, so nothing taken out"),

@@ -8,8 +8,10 @@ from typing import Any
 import jinja2
 import numpy as np
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 from PIL import Image
 
+from landcover.area import ground_positions
 from landcover.transition_groups import Transitions
 from landcover.transitions import PAIRS
 from pipeline.artifacts import write_text
@@ -46,6 +48,7 @@ def write_change_report(
     rows = [row for row in transition_rows(record) if row["from"] != row["to"]]
     page = environment.get_template("change.html.j2").render(
         facts=facts,
+        ratio=_ratio(pair.grid),
         images=[_image(files, side) for files, side in zip(pair.files, pair.sides, strict=True)],
         change=data_uri(_change_picture(folder, transitions)),
         groups=_groups(record, transitions),
@@ -55,6 +58,15 @@ def write_change_report(
         notes=_notes(pair, facts),
     )
     write_text(folder / "report.html", page + "\n")
+
+
+def _ratio(grid: GeoBox) -> float:
+    """Width of a grid over its height on the ground, measured in its middle."""
+    rows, cols = grid.shape
+    col, row = np.array([0.5, 1.5, 0.5]) + cols // 2 - 1, np.array([0.5, 0.5, 1.5]) + rows // 2 - 1
+    places = ground_positions(grid)(col, row)
+    wide, high = (float(np.linalg.norm(places[:, i] - places[:, 0])) for i in (1, 2))
+    return round(cols * wide / (rows * high), 4)
 
 
 def _image(files: MapFiles, side: Any) -> dict[str, Any]:
