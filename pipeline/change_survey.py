@@ -15,8 +15,10 @@ _SMOOTH_METRES = 20.0
 """Standard deviation of the Gaussian over the differences of images: two pixels of Sentinel-2."""
 _SMOOTH_PIXELS = (0.5, 3.0)
 """Least and most of it, pixels."""
-_SAMPLE_SIDE, _SAMPLES = 256, 6
-"""Blocks that are looked at before all is read: at most 6 x 6 of 256 x 256 pixels."""
+_SAMPLE_SIDE, _SAMPLES = 256, 4
+"""Blocks that are looked at before all is read: at most 4 x 4 of 256 x 256 pixels."""
+_ROWS = 32
+"""Rows of both images read together for them."""
 _EPOCH_DAY = np.datetime64("1970-01-01")
 
 
@@ -48,18 +50,25 @@ def survey(pair: MapPair) -> Survey:
 
 
 def _blocks(pair: MapPair) -> Blocks:
+    """Blocks on the lattice that hold data in both images, read some rows at a time."""
+    columns = _lattice(int(pair.grid.shape[1]))
     blocks: Blocks = []
     for rows in _lattice(int(pair.grid.shape[0])):
-        first, second, valid = pair.images(rows)
-        blocks += [
-            (first[:, :, cols].copy(), second[:, :, cols].copy(), valid[:, cols])
-            for cols in _lattice(int(pair.grid.shape[1]))
-        ]
+        parts = [
+            [(first[:, :, cols].copy(), second[:, :, cols].copy(), valid[:, cols].copy()) for cols in columns]
+            for top in range(rows.start, rows.stop, _ROWS)
+            for first, second, valid in [pair.images(slice(top, min(top + _ROWS, rows.stop)))]
+        ]  # fmt: skip
+        for place in range(len(columns)):
+            first, second, valid = zip(*(part[place] for part in parts), strict=True)
+            blocks.append(
+                (np.concatenate(first, 1), np.concatenate(second, 1), np.concatenate(valid))
+            )
     return [block for block in blocks if block[2].any()]
 
 
 def _lattice(length: int) -> list[slice]:
-    """Up to six stretches of a side, evenly spread; all of it where it is short."""
+    """Up to four stretches of a side, evenly spread; all of it where it is short."""
     count = -(-length // _SAMPLE_SIDE)
     wanted = np.unique(np.linspace(0, count - 1, min(count, _SAMPLES)).round().astype(int))
     edges = np.linspace(0, length, count + 1).round().astype(int)
