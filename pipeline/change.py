@@ -28,6 +28,7 @@ from landcover.transitions import PAIRS, TransitionMatrix, class_changes, pair_c
 from pipeline.artifacts import write_json, write_text
 from pipeline.change_polygons import write_changes
 from pipeline.change_record import ChangeRecord, csv_text, guard_rows, transition_rows
+from pipeline.change_report import write_change_report
 from pipeline.change_survey import Survey, survey
 from pipeline.class_polygons import ClassPolygons, Pixels
 from pipeline.class_raster import strips
@@ -181,8 +182,6 @@ class _Work:
         write_text(self.output / "change.qml", raster_qml(legend))
         write_text(self.output / "transitions.csv", csv_text(transition_rows(record)))
         facts = self._facts(record)
-        from pipeline.change_report import write_change_report
-
         write_change_report(self.output, self.pair, record, self.transitions, facts)
         write_json(self.output / "change.json", facts)
         return facts
