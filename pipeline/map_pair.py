@@ -96,7 +96,10 @@ class _Side:
         """Class codes in the legend of the first map, (rows, cols), 0 is nodata."""
         values, inside = self.classes.nearest(rows, [1])
         codes = np.zeros(values.shape[1:], np.uint16)
-        codes[inside] = self.raster.values.of(values[0][inside])
+        try:
+            codes[inside] = self.raster.values.of(values[0][inside])
+        except LegendError as error:
+            raise RasterError(f"{self.raster.dataset.name}: {error}") from error
         return np.asarray(codes if self.recoded is None else self.recoded[codes], np.uint8)
 
     def sure(self, rows: slice) -> Percent | None:
@@ -190,24 +193,44 @@ def open_pair(
             raise SettingsError(
                 f"{output} is the folder of one of the maps; give the change a folder of its own."
             )
+    failure: LegendError | None = None
     with contextlib.ExitStack() as stack:
         rasters = [
             stack.enter_context(open_classes(one.classes, output / "change.tif", name))
             for one, name in zip(files, (legend, legend_after or legend), strict=True)
         ]
-        grid = rasters[0].grid
-        check_pairable(rasters[0].legend)
-        recoded = _recoded(rasters[0], rasters[1], crosswalk)
-        sides = [
-            _Side(
-                raster, AlignedReader(raster.dataset, grid),
-                _reader(stack, one.confidence, grid), _reader(stack, one.composite, grid), table,
-            )
-            for raster, one, table in zip(rasters, files, (None, recoded), strict=True)
-        ]  # fmt: skip
-        for side in sides:
-            _check_kinds(side)
-        yield MapPair(files, (sides[0], sides[1]))
+        try:
+            pair = _pair(stack, files, (rasters[0], rasters[1]), crosswalk)
+        except LegendError as error:  # the rasters would put their names before it
+            failure = error
+        else:
+            yield pair
+    if failure:
+        raise failure
+
+
+def _pair(
+    stack: contextlib.ExitStack,
+    files: tuple[MapFiles, MapFiles],
+    rasters: tuple[ClassRaster, ClassRaster],
+    crosswalk: str | None,
+) -> MapPair:
+    first, second = rasters
+    try:
+        check_pairable(first.legend)
+    except LegendError as error:
+        raise LegendError(f"{first.dataset.name}: {error}") from error
+    tables = None, _recoded(first, second, crosswalk)
+    sides = [
+        _Side(
+            raster, AlignedReader(raster.dataset, first.grid),
+            _reader(stack, one.confidence, first.grid), _reader(stack, one.composite, first.grid), table,
+        )
+        for raster, one, table in zip(rasters, files, tables, strict=True)
+    ]  # fmt: skip
+    for side in sides:
+        _check_kinds(side)
+    return MapPair(files, (sides[0], sides[1]))
 
 
 def _reader(stack: contextlib.ExitStack, path: Path | None, grid: GeoBox) -> AlignedReader | None:

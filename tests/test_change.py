@@ -362,6 +362,20 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(tmp_path: Path):
     assert not list(tmp_path.rglob(".partial*"))
 
 
+def test_codes_that_cannot_be_used_are_named_with_their_file(tmp_path: Path):
+    """A value that the legend lacks, and a legend whose codes make no pair of bytes."""
+    codes = np.full((96, 120), 2, np.uint8)
+    first = write_map(tmp_path / "a", codes)
+    codes[50, 50] = 77
+    second = write_map(tmp_path / "b", codes)
+    with pytest.raises(RasterError, match=r"^[^:]*b/classes.tif: The class raster holds the codes \[77\]"):  # fmt: skip
+        run(first, second, tmp_path / "out")
+    large = Legend((LandClass(300, "Wood", "#00ff00"),))
+    third = write_map(tmp_path / "c", np.zeros((96, 120), np.uint8), legend=large)
+    with pytest.raises(LegendError, match=r"^[^:]*c/classes.tif: The legend has the class codes \[300\]"):  # fmt: skip
+        run(third, third, tmp_path / "out")
+
+
 def test_hostile_names_stay_text(tmp_path: Path):
     """Class names with markup and formulas, a period that is none, a run.json that is a list."""
     odd = Legend((LandClass(1, "<script>alert(1)</script>", "#111111"), LandClass(2, "=1+1", "#222222")))  # fmt: skip
