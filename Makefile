@@ -4,7 +4,7 @@ OUT    ?= outputs
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo change-demo change-table test check format bench bench-composite bench-segment bench-cog bench-vectorize gallery vectors weights pictures lock clean
+.PHONY: help setup run demo change-demo change-table test check format bench bench-composite bench-segment bench-cog bench-vectorize gallery vectors schedule weights pictures lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -64,6 +64,10 @@ bench-cog: setup ## Speed of writing a class COG with overviews against the plai
 
 bench-vectorize: setup .peers/.ready ## Speed and memory of polygons against GDAL, rasterio and xarray-spatial
 	@$(BIN)/python tests/benchmarks/bench_vectorize.py
+
+schedule: setup ## Print what calls monthly_change every day: RUNNER=cron|systemd|kubernetes [INSTALL=1] [REGIONS=] [OUT=]
+	@$(BIN)/python -m workflows.schedule --runner "$(or $(RUNNER),cron)" --regions "$(or $(REGIONS),regions)" \
+		--out "$(OUT)" $(if $(INSTALL),--install)
 
 weights: setup ## Train the shipped demo weights again (about 40 minutes on 2 cores)
 	@$(BIN)/python -m pipeline.train_demo --out pipeline/weights/demo.safetensors

@@ -1,0 +1,263 @@
+"""Regions followed month by month by a scheduler that fails, dies and sleeps, as if nothing had happened."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import date, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pyogrio
+import pytest
+
+from pipeline.project_store import ProjectStore
+from tests.command import ROOT
+from tests.month_scenes import Country, write_catalog, write_region
+
+REGIONS = {"a": (8, 8), "b": (90, 8), "c": (8, 90), "d": (90, 90), "e": (150, 150)}
+SIDE = 72
+FIRST = ("2024-05-10", "2024-05-20", "2024-06-09", "2024-06-19", "2024-07-09")
+"""Days of the scenes; from June on the country has changed."""
+LATE = "2024-06-27"
+"""Day of the scene that comes after July has begun."""
+COMPARED = {".tif", ".gpkg", ".geojson", ".csv", ".html", ".qml"}
+MONTHS = ("2024-05-01_2024-05-31", "2024-06-01_2024-06-30", "2024-07-01_2024-07-31")
+
+
+def command(folder: Path, as_of: date, *more: object) -> list[str]:
+    """What a line of a crontab calls."""
+    return [
+        sys.executable, "-m", "workflows.monthly_change", "--regions", str(folder / "regions"), "--out",
+        str(folder / "out"), "--as-of", f"{as_of:%Y-%m-%d}", "--since", "2024-05", "--settle", "2",
+        "--min-area", "0.3", "--metrics", str(folder / "landcover.prom"), *map(str, more),
+    ]  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    """Of a process that finds this project's copy."""
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def tick(folder: Path, as_of: date, *more: object) -> subprocess.CompletedProcess[str]:
+    """One call of the scheduler."""
+    return subprocess.run(
+        command(folder, as_of, *more), capture_output=True, text=True, check=False, env=environment(),
+        timeout=600,
+    )  # fmt: skip
+
+
+def killed_tick(folder: Path, as_of: date, sign: str) -> None:
+    """One call, killed when it prints a sign."""
+    with subprocess.Popen(
+        command(folder, as_of), stdout=subprocess.PIPE, text=True, env=environment() | {"PYTHONUNBUFFERED": "1"}
+    ) as process:  # fmt: skip
+        assert process.stdout
+        for line in process.stdout:
+            if sign in line:
+                process.send_signal(signal.SIGKILL)
+                break
+        else:
+            raise AssertionError(f"never said {sign!r}")
+
+
+def products(folder: Path) -> dict[str, bytes]:
+    """Content of everything that was made, by its path."""
+    out = folder / "out"
+    files = (path for path in sorted(out.rglob("*")) if path.suffix in COMPARED and path.is_file())
+    return {str(path.relative_to(out)): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def country(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the scenes of a changing country, and those that come late."""
+    folder = tmp_path_factory.mktemp("country")
+    made = Country()
+    for day in FIRST:
+        made.write_scene(folder / "scenes", day, changed=day > "2024-06")
+    made.write_scene(folder / "late", LATE, changed=True)
+    return folder
+
+
+def project(folder: Path, country: Path) -> Path:
+    """A project of five regions; d has a catalogue of its own, in which a scene comes late."""
+    write_catalog(country / "scenes", folder / "all.ndjson")
+    write_catalog(country / "scenes", folder / "d.ndjson")
+    for name, corner in REGIONS.items():
+        catalog = folder / ("d.ndjson" if name == "d" else "all.ndjson")
+        write_region(folder / f"regions/{name}.yml", name, corner, SIDE, catalog)
+    return folder
+
+
+def bring_late_scene(folder: Path, country: Path) -> None:
+    """Region d's catalogue gets one scene more."""
+    write_catalog(country / "late", folder / "late.ndjson")
+    with (folder / "d.ndjson").open("a", encoding="utf-8") as stream:
+        stream.write((folder / "late.ndjson").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(country: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same project, with all scenes there, followed by one call."""
+    folder = project(tmp_path_factory.mktemp("undisturbed"), country)
+    bring_late_scene(folder, country)
+    done = tick(folder, date(2024, 8, 4))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def disturbed(country: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five regions, three months: one region fails, one call is killed, ten are missed, a scene is late."""
+    folder = project(tmp_path_factory.mktemp("disturbed"), country)
+    broken = (folder / "regions/b.yml").read_text()
+    (folder / "regions/b.yml").write_text(broken.replace("all.ndjson", "missing.ndjson"))
+    day = date(2024, 6, 3)
+    first = tick(folder, day)
+    assert first.returncode == 1, first.stdout + first.stderr
+    assert "missing.ndjson" in first.stderr
+    assert "Traceback" not in first.stderr
+    status = {run.region: run.status for run in ProjectStore(folder / "out/project.sqlite").runs()}
+    assert status == {"a": "done", "b": "failed", "c": "done", "d": "done", "e": "done"}
+    (folder / "regions/b.yml").write_text(broken)
+    day = date(2024, 7, 3)
+    killed_tick(folder, day, "c 2024-06-01_2024-06-30: segment")
+    day += timedelta(days=1 + 10)  # ten calls are missed
+    assert tick(folder, day).returncode == 0
+    bring_late_scene(folder, country)
+    done = tick(folder, date(2024, 8, 4))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_every_region_has_every_month_once(disturbed: Path):
+    """The ledger: fifteen runs done, those of b at the second attempt, one per period however many calls."""
+    runs = ProjectStore(disturbed / "out/project.sqlite").runs()
+    assert [(run.region, run.status) for run in runs] == [
+        (name, "done") for name in REGIONS for _ in MONTHS
+    ]
+    attempts = {(run.region, run.period[:7]): run.attempts for run in runs}
+    assert attempts["c", "2024-06"] > attempts["d", "2024-07"]
+    for name in REGIONS:
+        for month in MONTHS:
+            assert (disturbed / "out" / name / month / "landcover.gpkg").is_file()
+        assert not list((disturbed / "out" / name).rglob(".partial*"))
+
+
+def test_the_bytes_are_those_of_an_undisturbed_run(disturbed: Path, undisturbed: Path):
+    """Every map, change, state, polygon and report is the same as if nothing had gone wrong."""
+    one, other = products(disturbed), products(undisturbed)
+    assert list(one) == list(other)
+    assert [name for name in one if one[name] != other[name]] == []
+    assert sum(name.endswith("state.tif") for name in one) == 10
+
+
+def test_a_call_without_news_does_nothing(disturbed: Path):
+    """Nothing is made again: every stage is current, no file of a map is touched."""
+    before = {
+        path: path.stat().st_mtime_ns for path in (disturbed / "out").rglob("*/change/*.tif")
+    } | {path: path.stat().st_mtime_ns for path in (disturbed / "out").rglob("classes.tif")}
+    done = tick(disturbed, date(2024, 8, 4))
+    assert done.returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    begun = [line for line in done.stdout.splitlines() if line.endswith(" ...")]
+    assert [line for line in begun if "search" not in line and "looking" not in line] == []
+
+
+def test_what_lasts_is_confirmed(disturbed: Path):
+    """June's town and reservoir are candidates in June and confirmed in July, in hectares and in the store."""
+    store = ProjectStore(disturbed / "out/project.sqlite")
+    alerts = store.alerts()
+    confirmed = [alert for alert in alerts if alert.status == "confirmed"]
+    assert sum(alert.area_ha for alert in confirmed) > 1
+    for alert in confirmed:
+        assert (alert.first_seen, alert.last_seen) == ("2024-06-30", "2024-07-31")
+        assert [entry[1] for entry in store.history(alert.id)][-1] == "confirmed"
+    assert any(
+        [status for _, status, _ in store.history(alert.id)] == ["candidate", "confirmed"]
+        for alert in confirmed
+    )
+    found = json.loads((disturbed / "out/alerts.geojson").read_text("utf-8"))["features"]
+    assert len(found) == len(alerts)
+    prom = (disturbed / "landcover.prom").read_text()
+    assert 'landcover_run_scenes{region="d"} 1' in prom
+    assert 'landcover_failed_periods{region="b"} 0' in prom
+
+
+def test_the_change_is_open_to_the_analyst(disturbed: Path):
+    """Each month after the first has a GeoPackage of changes beside its map."""
+    for name in REGIONS:
+        for month in MONTHS[1:]:
+            path = disturbed / "out" / name / month / "change" / "change.gpkg"
+            assert "changes" in pyogrio.list_layers(path)[:, 0]
+
+
+class Hook(ThreadingHTTPServer):
+    """A receiver of alerts that refuses at first."""
+
+    def __init__(self) -> None:
+        self.got: list[Any] = []
+        self.refuses = True
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                server: Hook = self.server
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if not server.refuses:
+                    server.got.append(json.loads(body))
+                self.send_response(400 if server.refuses else 204)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    """A running receiver."""
+    with Hook() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_alerts_are_posted_once_also_after_a_refusal(disturbed: Path, hook: Hook):
+    """Refused at the first call (exit code 1, nothing lost), taken at the second, none at the third."""
+    address = f"http://127.0.0.1:{hook.server_port}/"
+    first = tick(disturbed, date(2024, 8, 4), "--webhook", address)
+    assert first.returncode == 1
+    assert "kept for the next run" in first.stderr
+    hook.refuses = False
+    assert tick(disturbed, date(2024, 8, 4), "--webhook", address).returncode == 0
+    alerts = ProjectStore(disturbed / "out/project.sqlite").alerts()
+    assert sorted(message["id"] for message in hook.got) == sorted(alert.id for alert in alerts)
+    assert tick(disturbed, date(2024, 8, 4), "--webhook", address).returncode == 0
+    assert len(hook.got) == len(alerts)
+
+
+def test_a_region_that_is_held_is_left_for_later(disturbed: Path):
+    """Another runner holds region a: the others are looked at, and the exit code says try again."""
+    path = disturbed / "out/project.sqlite"
+    with ProjectStore(path).held("a"):
+        done = tick(disturbed, date(2024, 8, 4), "--reopen", "0")
+    assert done.returncode == 75, done.stdout + done.stderr
+    assert "busy" in done.stdout
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT count(*) FROM leases").fetchone() == (0,)
+
+
+def test_a_folder_without_regions(tmp_path: Path):
+    """One sentence, exit code 1."""
+    done = tick(tmp_path, date(2024, 8, 4))
+    assert done.returncode == 1
+    assert "holds no region file" in done.stderr

@@ -1,0 +1,280 @@
+"""Follow many regions month by month: `python -m workflows.monthly_change --regions regions/ --as-of 2026-11-01`.
+
+Each region's first complete month is its baseline; every later one is mapped, compared with it, and what
+differs is a candidate until it is seen again. Call it as often as a scheduler likes: a month is worked on
+once it is over, missed calls are made up month by month, the last months are looked at again for late
+scenes, and what is current is skipped. One region's failure does not stop the others.
+
+Exit code 0: all is well; 1: a region failed; 75: another runner holds a region, try again later.
+"""
+
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from landcover.errors import LandcoverError, SettingsError
+from landcover.models import read_spec
+from landcover.period import Period
+from landcover.persistence import Rule
+from landcover.schedule import complete_months, due_periods, month
+from pipeline.artifacts import fingerprint
+from pipeline.change import ChangeSettings
+from pipeline.follow import Chapter, follow, read_alerts
+from pipeline.job import Job, plan_job
+from pipeline.metrics_file import write_metrics
+from pipeline.notify import Webhook, alert_message, write_feed, write_geojson
+from pipeline.project_store import BusyError, ProjectStore
+from pipeline.region import Region, load_region
+from pipeline.run import run
+
+TEMPORARY = 75
+"""Exit code for 'try again later' (EX_TEMPFAIL of sysexits.h)."""
+_STORE = "project.sqlite"
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is asked of all regions."""
+
+    out: Path
+    as_of: date
+    since: date | None
+    settle: int
+    reopen: int
+    rule: Rule
+    settings: ChangeSettings
+    options: dict[str, Any]
+    """Further settings of a run: catalog, model, workers, scheduler."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a region."""
+
+    region: str
+    status: str
+    """done, busy or failed."""
+    periods: int = 0
+    """Looked at."""
+    confirmed_ha: float = 0.0
+    candidate_ha: float = 0.0
+    message: str = ""
+
+
+def monthly_change(
+    regions: Annotated[Path, typer.Option(help="Folder of region files (.yml).")] = Path("regions"),
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="The present day (default: today, UTC)."),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="First month, YYYY-MM, the baseline (default: the last that is over)."),
+    ] = None,
+    catalog: Annotated[
+        str | None, typer.Option(help="STAC API or local index; the region's own otherwise.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Checkpoint (.safetensors).")] = None,
+    out: Annotated[Path, typer.Option(help="Folder under which REGION/PERIOD/ is made.")] = Path(
+        "outputs"
+    ),
+    settle: Annotated[
+        int, typer.Option(min=0, help="Days after its end until a month is worked on.")
+    ] = 5,
+    reopen: Annotated[
+        int, typer.Option(min=0, help="Months that are looked at again for late scenes.")
+    ] = 2,
+    needed: Annotated[int, typer.Option(help="Observations that must show a change ...")] = 2,
+    among: Annotated[int, typer.Option(help="... of so many.")] = 3,
+    min_area: Annotated[
+        float, typer.Option(min=0, help="Hectares below which a change is left out.")
+    ] = 0.1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes of this machine that segment.")
+    ] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Dask scheduler, tcp://HOST:PORT.")] = None,
+    webhook: Annotated[
+        str | None, typer.Option(help="Address to which new alerts are posted as JSON.")
+    ] = None,
+    metrics: Annotated[Path | None, typer.Option(help="File of figures for Prometheus.")] = None,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for a region that another runner holds.")
+    ] = 0,
+) -> None:
+    """Map the months that are over, compare them, and keep the alerts."""
+    paths = sorted(path for path in regions.glob("*") if path.suffix in {".yml", ".yaml"})
+    try:
+        if not paths:
+            raise SettingsError(f"{regions} holds no region file (.yml); give a folder of them.")
+        watch = Watch(
+            out, (as_of or datetime.now(UTC)).date(), month(since).start if since else None, settle, reopen,
+            Rule(needed, among), ChangeSettings(min_area=min_area),
+            {"catalog": catalog, "model": model, "workers": workers, "scheduler": scheduler},
+        )  # fmt: skip
+        hook = Webhook(webhook) if webhook else None
+        store = ProjectStore(out / _STORE)
+        outcomes = [_watched(path, watch, store, wait) for path in paths]
+        told = _tell(store, watch, hook, metrics)
+    except LandcoverError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    _show(outcomes)
+    states = {outcome.status for outcome in outcomes}
+    raise typer.Exit(1 if "failed" in states or not told else TEMPORARY if "busy" in states else 0)
+
+
+def _watched(path: Path, watch: Watch, store: ProjectStore, wait: float) -> Outcome:
+    """Follow one region; whatever happens to it stays with it."""
+    try:
+        region = load_region(str(path))
+        _hold(store, region.name, wait)
+        with store.held(region.name):
+            return _follow(region, watch, store)
+    except BusyError as error:
+        return Outcome(path.stem, "busy", message=str(error))
+    except (LandcoverError, OSError) as error:
+        typer.echo(f"{path.stem}: error: {error}", err=True)
+        return Outcome(path.stem, "failed", message=str(error))
+    except Exception as error:  # noqa: BLE001 - a fault of ours in one region must not stop the others
+        typer.echo(f"{path.stem}: error: {traceback.format_exc()}", err=True)
+        return Outcome(path.stem, "failed", message=repr(error))
+
+
+def _hold(store: ProjectStore, region: str, wait: float) -> None:
+    """Wait until a region is free, as long as is allowed."""
+    end = time.monotonic() + wait
+    while time.monotonic() < end:
+        try:
+            with store.held(region):
+                return
+        except BusyError:
+            time.sleep(min(1.0, wait))
+
+
+def _follow(region: Region, watch: Watch, store: ProjectStore) -> Outcome:
+    months = _months(region.name, watch, store)
+    status = {run.period: run.status for run in store.runs(region.name)}
+    due = due_periods(months, status, watch.reopen)
+    figures: dict[str, Any] = {}
+    for period in due:
+        figures = _chapter(region, months, period, watch, store)
+    return Outcome(
+        region.name,
+        "done",
+        len(due),
+        figures.get("confirmed_ha", 0.0),
+        figures.get("candidate_ha", 0.0),
+    )
+
+
+def _months(region: str, watch: Watch, store: ProjectStore) -> list[Period]:
+    """Months of a region, from its baseline on: what the store began with, else what is asked for."""
+    known = [Period.parse(run.period).start for run in store.runs(region)]
+    if known:
+        return complete_months(min(known), watch.as_of, watch.settle)
+    if watch.since is not None:
+        return complete_months(watch.since, watch.as_of, watch.settle)
+    earlier = date(watch.as_of.year - 1, watch.as_of.month, 1)
+    return complete_months(earlier, watch.as_of, watch.settle)[-1:]
+
+
+def _chapter(
+    region: Region, months: Sequence[Period], period: Period, watch: Watch, store: ProjectStore
+) -> dict[str, Any]:
+    """Map one month and compare it with the baseline."""
+
+    def announce(text: str) -> None:
+        typer.echo(f"{region.name} {period.folder}: {text}")
+
+    job = _job(region, period, watch)
+    store.start(region.name, str(period))
+    try:
+        record = run(job, announce=announce, report=announce)
+        figures: dict[str, Any] = {}
+        if period != months[0]:
+            before = months[months.index(period) - 1]
+            chapter = Chapter(
+                region.name, period, _job(region, months[0], watch).folder, job.folder,
+                None if before == months[0] else _job(region, before, watch).folder / "change",
+            )  # fmt: skip
+            figures = follow(
+                chapter,
+                settings=watch.settings,
+                rule=watch.rule,
+                announce=announce,
+                report=announce,
+            )
+            store.put_alerts(region.name, str(period), read_alerts(chapter.folder))
+    except Exception as error:
+        store.finish(region.name, str(period), error=str(error) or repr(error))
+        raise
+    inputs = fingerprint([stage["outputs"] for stage in record["stages"].values()])
+    store.finish(region.name, str(period), inputs=inputs, scenes=len(record["items"]), **figures)
+    return figures
+
+
+def _job(region: Region, period: Period, watch: Watch) -> Job:
+    return plan_job(region, output=watch.out, period=str(period), refresh=True, **watch.options)
+
+
+def _tell(store: ProjectStore, watch: Watch, hook: Webhook | None, metrics: Path | None) -> bool:
+    """Write the feeds and the figures, post what is new; whether all was taken."""
+    alerts = store.alerts()
+    model = plan_model(watch)
+    names = {c.code: c.name for c in read_spec(model).legend.classes}
+    write_geojson(watch.out / "alerts.geojson", alerts, names)
+    write_feed(watch.out / "alerts.xml", "Land-cover change", alerts, names)
+    if metrics:
+        write_metrics(metrics, store)
+    if hook is None:
+        return True
+    try:
+        for alert in store.untold():
+            hook.send(alert_message(alert, names))
+            store.told(alert)
+    except SettingsError as error:
+        typer.echo(f"error: {error}", err=True)
+        return False
+    return True
+
+
+def plan_model(watch: Watch) -> Path:
+    """The model whose legend names the classes."""
+    from pipeline.job import DEFAULT_MODEL
+
+    return watch.options["model"] or DEFAULT_MODEL
+
+
+def _show(outcomes: Sequence[Outcome]) -> None:
+    table = Table(title="Regions")
+    for name in ("Region", "Status"):
+        table.add_column(name)
+    for name in ("Months looked at", "Confirmed (ha)", "Candidates (ha)"):
+        table.add_column(name, justify="right")
+    for one in outcomes:
+        table.add_row(
+            Text(one.region),
+            one.status,
+            str(one.periods),
+            f"{one.confirmed_ha:,.2f}",
+            f"{one.candidate_ha:,.2f}",
+        )
+    Console().print(table)
+
+
+def main() -> None:
+    """Run from the command line."""
+    typer.run(monthly_change)
+
+
+if __name__ == "__main__":
+    main()
