@@ -27,12 +27,13 @@ from landcover.transition_groups import IMPLAUSIBLE, SEASONAL, Transitions
 from landcover.transitions import PAIRS, TransitionMatrix, class_changes, pair_codes, pair_of
 from pipeline.artifacts import write_json, write_text
 from pipeline.change_polygons import write_changes
-from pipeline.change_record import ChangeRecord, csv_text, guard_rows, transition_rows
+from pipeline.change_record import ChangeRecord, guard_rows, transition_rows
 from pipeline.change_report import write_change_report
 from pipeline.change_survey import Survey, survey
 from pipeline.class_polygons import ClassPolygons, Pixels
 from pipeline.class_raster import strips
 from pipeline.cog import CogProfile, open_cog, open_raster
+from pipeline.csv_table import csv_text
 from pipeline.map_pair import MapFiles, MapPair, open_pair
 from pipeline.qgis_style import raster_qml
 from pipeline.transition_table import transition_table

@@ -1,8 +1,6 @@
 """What a comparison of two maps found, in numbers: matrices, and the tables made of them."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +10,6 @@ from landcover.area import PixelAreas, Tally
 from landcover.change_guards import GUARDS
 from landcover.transition_groups import Transitions
 from landcover.transitions import TransitionMatrix
-from pipeline.zones import cell
 
 STATUS = "candidate"
 """Of a change that one comparison found: nothing has confirmed it yet."""
@@ -91,14 +88,3 @@ def guard_rows(record: ChangeRecord) -> list[dict[str, Any]]:
              "taken_ha": record.hectares(units), "left_ha": record.hectares(left)}
         )  # fmt: skip
     return rows
-
-
-def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV; a name that a spreadsheet would take for a formula is quoted by an apostrophe."""
-    if not rows:
-        return ""
-    stream = io.StringIO()
-    table = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows({key: cell(value) for key, value in row.items()} for row in rows)
-    return stream.getvalue()

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
@@ -14,14 +13,13 @@ from PIL import Image
 from landcover.area import ground_positions
 from landcover.transition_groups import Transitions
 from landcover.transitions import PAIRS
-from pipeline.artifacts import write_text
 from pipeline.change_polygons import drawn
 from pipeline.change_record import ChangeRecord, guard_rows, transition_rows
 from pipeline.cog import open_raster
 from pipeline.flow_chart import flow_chart
 from pipeline.map_pair import MapFiles, MapPair
+from pipeline.page import write_page
 from pipeline.pictures import composite_picture, data_uri
-from pipeline.report import hectares, percent, plain
 
 _LONGEST = 1200
 """Longest side of a picture, pixels."""
@@ -37,27 +35,19 @@ def write_change_report(
     facts: Mapping[str, Any],
 ) -> None:
     """Write report.html; it has no script and asks nothing of the network."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"hectares": hectares, "percent": percent, "plain": plain}
     rows = [row for row in transition_rows(record) if row["from"] != row["to"]]
-    page = environment.get_template("change.html.j2").render(
-        facts=facts,
-        ratio=_ratio(pair.grid),
-        images=[_image(files, side) for files, side in zip(pair.files, pair.sides, strict=True)],
-        change=data_uri(_change_picture(folder, transitions)),
-        groups=_groups(record, transitions),
-        rows=sorted(rows, key=lambda row: (-row["counted_ha"], -row["area_ha"])),
-        guards=guard_rows(record),
-        flows=flow_chart(rows, record.mapped.legend),
-        notes=_notes(pair, facts),
-    )
-    write_text(folder / "report.html", page + "\n")
+    contents = {
+        "facts": facts,
+        "ratio": _ratio(pair.grid),
+        "images": [_image(files, side) for files, side in zip(pair.files, pair.sides, strict=True)],
+        "change": data_uri(_change_picture(folder, transitions)),
+        "groups": _groups(record, transitions),
+        "rows": sorted(rows, key=lambda row: (-row["counted_ha"], -row["area_ha"])),
+        "guards": guard_rows(record),
+        "flows": flow_chart(rows, record.mapped.legend),
+        "notes": _notes(pair, facts),
+    }
+    write_page(folder / "report.html", "change.html.j2", contents)
 
 
 def _ratio(grid: GeoBox) -> float:

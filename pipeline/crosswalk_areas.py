@@ -1,7 +1,6 @@
 """Hectares by the classes of another legend: `areas_TARGET.csv`."""
 
 import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -15,8 +14,8 @@ from landcover.crosswalk import Crosswalk, CrosswalkArea, CrosswalkRow
 from landcover.errors import LegendError
 from landcover.legend import Legend
 from pipeline.artifacts import fingerprint, write_text
+from pipeline.csv_table import csv_text
 from pipeline.zone_file import is_name
-from pipeline.zones import cell
 
 _FOLDER = Path(__file__).with_name("crosswalks")
 _SHIPPED = tuple(sorted(_FOLDER.glob("*_to_*.csv")))
@@ -132,11 +131,7 @@ def crosswalk_areas(
     """
     hectares = {row["class_code"]: row["area_ha"] for row in details["rows"]}
     rows = [asdict(line) for line in crosswalk.table.areas(hectares, legend)]
-    stream = io.StringIO()
-    lines = csv.DictWriter(stream, [f.name for f in fields(CrosswalkArea)], lineterminator="\n")
-    lines.writeheader()
-    lines.writerows({key: cell(value) for key, value in row.items()} for row in rows)
-    write_text(output, stream.getvalue())
+    write_text(output, csv_text(rows, [f.name for f in fields(CrosswalkArea)]))
     return rows
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -15,11 +14,10 @@ from landcover.errors import DatasetError
 from landcover.label_tally import band_figures
 from landcover.legend import NODATA
 from landcover.splits import SPLITS
-from pipeline.artifacts import write_text
 from pipeline.dataset_part import Part
 from pipeline.dataset_survey import Survey, cells_touched, class_counts, units_of, usable
+from pipeline.page import write_page
 from pipeline.pictures import data_uri
-from pipeline.report import percent, plain
 
 COLORS = {"train": "#2f6fb0", "validation": "#e0a021", "test": "#b5397a"}
 """Colours of the splits, told apart by people who do not see all colours."""
@@ -45,17 +43,7 @@ def write_sheet(
     if dataset.resolve() == output.resolve():
         raise DatasetError(f"{output} is the dataset itself; name another file for its sheet.")
     found = usable(dataset, report)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "plain": plain, "number": _number}
-    page = environment.get_template("dataset.html.j2").render(_contents(found))
-    write_text(output, page + "\n")
-    return {"bytes": len(page.encode()) + 1}
+    return {"bytes": write_page(output, "dataset.html.j2", _contents(found), number=_number)}
 
 
 def _contents(found: Survey) -> dict[str, Any]:

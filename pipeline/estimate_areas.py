@@ -1,9 +1,8 @@
 """Estimate the accuracy of a map and the true areas of its classes from a labelled sample."""
 
 import csv
-import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from landcover.errors import SampleError, SettingsError
 from landcover.legend import NODATA
 from pipeline.artifacts import write_json, write_text
 from pipeline.cog import open_raster, raster_grid
+from pipeline.csv_table import csv_text
 from pipeline.sample_file import SampleFile, read_sample
 
 _FEW = 5
@@ -58,7 +58,7 @@ def estimate_areas(
     result["notes"] = _notes(result, file, labels)
     if output and table:
         write_json(output, result)
-        write_text(table, _csv(result["classes"]))
+        write_text(table, csv_text(result["classes"]))
     return result
 
 
@@ -249,14 +249,6 @@ def _csv_path(output: Path, sample: Path) -> Path:
             f"The result would be {output}; name a file that ends in .json (its table goes into a .csv beside it)."
         )
     return output.with_suffix(".csv")
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    stream = io.StringIO()
-    table = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    return stream.getvalue()
 
 
 def _matrix_table(result: Mapping[str, Any]) -> Table:

@@ -4,11 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from pipeline.artifacts import write_text
+from pipeline.page import figure, percent, write_page
 from pipeline.pictures import data_uri
-from pipeline.report import figure, percent, plain
 
 _PLOT = 220
 """Side of a reliability diagram, SVG units."""
@@ -24,27 +21,17 @@ def write_evaluation_report(
 
     It has no script and loads nothing; equal records and pictures give equal bytes.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "figure": figure, "plain": plain, "share": _share, "interval": _interval, "rates": _rates,
-    }  # fmt: skip
-    page = environment.get_template("evaluation.html.j2").render(
+    contents = {
         **record,
-        diagrams=[_diagram(name, table) for name, table in record["calibration"].items()],
-        chips=[
+        "diagrams": [_diagram(name, table) for name, table in record["calibration"].items()],
+        "chips": [
             (chip, data_uri(picture.read_bytes()))
             for chip, picture in zip(record["worst_chips"], pictures, strict=True)
         ],
-        hardest=sorted(record["blocks"], key=lambda row: row["overall_accuracy"] or 0)[:_BLOCKS],
-        plot=_PLOT,
-    )
-    write_text(path, page + "\n")
+        "hardest": sorted(record["blocks"], key=lambda row: row["overall_accuracy"] or 0)[:_BLOCKS],
+        "plot": _PLOT,
+    }
+    write_page(path, "evaluation.html.j2", contents, share=_share, interval=_interval, rates=_rates)
 
 
 def _share(value: float | None) -> str:

@@ -13,8 +13,8 @@ from landcover import __version__
 from landcover.outline import crs_name
 from pipeline.artifacts import file_hash
 from pipeline.geopackage import Layer, Style
+from pipeline.page import plain
 from pipeline.qgis_style import table_qml
-from pipeline.report import plain
 
 SCENE = "scene_"
 """How the names of facts begin that name a scene."""

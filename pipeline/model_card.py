@@ -15,7 +15,7 @@ from landcover.legend import Legend
 from landcover.models import ModelSpec, read_spec
 from landcover.networks import ARCHITECTURES
 from pipeline.artifacts import file_hash, write_text
-from pipeline.report import plain
+from pipeline.page import plain
 
 _STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")
 _MEASURES = {

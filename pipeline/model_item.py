@@ -12,7 +12,7 @@ from landcover.models import ModelSpec, read_spec
 from landcover.networks import ARCHITECTURES
 from pipeline.artifacts import file_hash, write_json
 from pipeline.model_card import parameters
-from pipeline.report import plain
+from pipeline.page import plain
 
 _EXTENSIONS = [
     "https://stac-extensions.github.io/classification/v2.0.0/schema.json",

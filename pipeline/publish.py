@@ -26,7 +26,8 @@ from landcover.outline import grid_outline
 from landcover.period import Period
 from pipeline.artifacts import file_hash, write_json
 from pipeline.cog import open_raster, raster_grid, read_legend
-from pipeline.report import PixelCounts, count_pixels, plain, write_report
+from pipeline.page import plain
+from pipeline.report import PixelCounts, count_pixels, write_report
 
 _EXTENSIONS = tuple(
     f"https://stac-extensions.github.io/{name}/schema.json"

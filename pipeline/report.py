@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import jinja2
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -21,9 +20,9 @@ from landcover.errors import RasterError
 from landcover.grid import inside
 from landcover.legend import Legend
 from landcover.period import Period
-from pipeline.artifacts import write_text
 from pipeline.class_raster import strips
 from pipeline.cog import open_raster, raster_grid, read_legend
+from pipeline.page import plain, write_page
 from pipeline.pictures import (
     CONFIDENCE_RAMP,
     class_picture,
@@ -87,49 +86,8 @@ def write_report(*, folder: Path, run: Mapping[str, Any], counts: PixelCounts) -
     inputs give the same bytes. Raises RasterError where a raster or the area table is missing or
     cannot be read.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "hectares": hectares,
-        "percent": percent,
-        "figure": figure,
-        "plain": plain,
-    }
-    page = environment.get_template("report.html.j2").render(_contents(folder, run, counts))
-    write_text(folder / "report.html", page + "\n")
-    return {"report_bytes": len(page.encode()) + 1}
-
-
-def plain(text: object, limit: int = 200) -> str:
-    """Foreign text made fit to show: control and direction-changing characters out, cut to `limit`."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
-    return shown if len(shown) <= limit else shown[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
-
-
-def hectares(value: float, total: float) -> str:
-    """An area for reading, with decimals that suit the total; a small one is never shown as 0."""
-    digits = 1 if total >= 100 else 3
-    least = 10**-digits
-    return f"< {least:g}" if 0 < value < least else f"{value:,.{digits}f}"
-
-
-def percent(value: float) -> str:
-    """A share for reading; a small one is never shown as nothing, nor nearly all as all."""
-    if 0 < value < 0.1:
-        return "< 0.1 %"
-    if 99.9 < value < 100:
-        return "> 99.9 %"
-    return f"{value:.1f} %"
-
-
-def figure(value: float | None) -> str:
-    """A measure between 0 and 1 for reading; a dash where it is not known."""
-    return "\N{EN DASH}" if value is None else f"{value:.3f}"
+    size = write_page(folder / "report.html", "report.html.j2", _contents(folder, run, counts))
+    return {"report_bytes": size}
 
 
 def read_areas(path: Path) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from landcover.trajectories import Transitions, last_change, most_likely, stable
 from pipeline.artifacts import Report, write_text
 from pipeline.class_raster import ClassRaster, open_classes, strips
 from pipeline.cog import CogProfile, open_cog, open_raster, raster_grid
+from pipeline.csv_table import csv_text
 from pipeline.hectare_chart import hectare_chart
 from pipeline.qgis_style import write_raster_style
 from pipeline.tile_file import TileFileWriter
@@ -107,7 +107,7 @@ def series(
     for name in (*(f"classes_{one.label}" for one in maps), "stable"):
         write_raster_style(output / f"{name}.tif", known)
     labels = [one.label for one in maps]
-    write_text(output / "hectares.csv", _csv(_rows(labels, known, hectares)))
+    write_text(output / "hectares.csv", csv_text(_rows(labels, known, hectares), COLUMNS))
     write_text(output / "hectares.svg", hectare_chart(labels, known, hectares.consistent))
     classified = float(hectares.consistent[0][list(known.codes)].sum())
     changed = float(hectares.changed)
@@ -233,11 +233,3 @@ def _rows(labels: Sequence[str], legend: Legend, hectares: _Hectares) -> list[di
         for number, label in enumerate(labels)
         for c in legend.classes
     ]  # fmt: skip
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    stream = io.StringIO()
-    table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    return stream.getvalue()

@@ -1,7 +1,5 @@
 """Hectares by class: `areas.csv`, and the same table for the screen."""
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -14,6 +12,7 @@ from landcover.area import ClassArea, PixelAreas, class_areas
 from landcover.errors import RasterError
 from pipeline.artifacts import write_text
 from pipeline.class_raster import open_classes
+from pipeline.csv_table import csv_text
 from pipeline.geopackage import read_table
 
 COLUMNS = (*(field.name for field in fields(ClassArea)), "polygon_ha")
@@ -37,7 +36,7 @@ def summarize(
         table, nodata = class_areas(raster.strips(), areas, raster.legend)
     traced = {} if polygons is None else _polygon_hectares(polygons, table)
     rows = [asdict(line) | {"polygon_ha": traced.get(line.class_code)} for line in table]
-    write_text(output, _csv(rows))
+    write_text(output, csv_text(rows, COLUMNS))
     return {
         "rows": rows,
         "area_ha": sum(row["area_ha"] for row in rows),
@@ -85,11 +84,3 @@ def _hectares(value: float | None) -> str:
 
 def _caption(nodata: Mapping[str, Any]) -> str:
     return f"No data: {nodata['area_ha']:,.2f} ha, {nodata['share_percent']:.2f} % of the raster"
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    stream = io.StringIO()
-    table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    return stream.getvalue()

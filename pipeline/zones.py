@@ -1,7 +1,5 @@
 """Hectares of each class in each zone: `zones.csv`, `zones_wide.csv`, and a layer of a GeoPackage."""
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from landcover.zone_areas import zone_areas
 from landcover.zone_drawing import ZoneDrawing
 from pipeline.artifacts import write_text
 from pipeline.class_raster import ClassRaster, open_classes
+from pipeline.csv_table import csv_text
 from pipeline.geopackage import Layer, Style
 from pipeline.qgis_style import zone_qml
 from pipeline.zone_file import Zones
@@ -168,23 +167,8 @@ def _beyond(parts: Sequence[PixelCover], shape: tuple[int, int]) -> bool:
 def write_zone_tables(folder: Path, table: ZoneTable) -> None:
     """Write `zones.csv` and `zones_wide.csv` into a folder, each whole or not at all."""
     long_rows, wide_rows = list(table.long_rows()), list(table.wide_rows())
-    write_text(folder / LONG, _csv(long_rows))
-    write_text(folder / WIDE, _csv(wide_rows))
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    stream = io.StringIO()
-    lines = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    lines.writeheader()
-    lines.writerows({key: cell(value) for key, value in row.items()} for row in rows)
-    return stream.getvalue()
-
-
-def cell(value: Any) -> Any:
-    """A value for a CSV file: text that a spreadsheet would run as a formula gets an apostrophe."""
-    if isinstance(value, str) and value[:1] in "=+-@" and not re.fullmatch(r"[-+]?[\d.]+", value):
-        return "'" + value if value else value
-    return value
+    write_text(folder / LONG, csv_text(long_rows))
+    write_text(folder / WIDE, csv_text(wide_rows))
 
 
 def zone_layer(table: ZoneTable) -> Layer:

@@ -19,9 +19,10 @@ from PIL import Image
 from landcover.legend import LandClass, Legend
 from pipeline import class_raster, report
 from pipeline.cog import CogProfile, open_cog
+from pipeline.page import hectares, percent, plain
 from pipeline.pictures import class_picture, composite_picture, confidence_picture
 from pipeline.publish import publish
-from pipeline.report import count_pixels, hectares, percent, plain
+from pipeline.report import count_pixels
 from tests.run_folder import GRID, LEGEND, class_codes, make_run, write_bands
 
 ACCURACY = {

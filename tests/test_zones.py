@@ -18,11 +18,12 @@ from landcover.errors import LegendError, RegionError, SettingsError
 from landcover.legend import LandClass, Legend
 from landcover.simulation import LEGEND as DEMO
 from pipeline.class_raster import open_classes
+from pipeline.csv_table import cell
 from pipeline.summarize import summarize
 from pipeline.tabulate import tabulate
 from pipeline.vectorize import vectorize
 from pipeline.zone_file import read_zones
-from pipeline.zones import cell, class_columns, measure_zones, zone_layers
+from pipeline.zones import class_columns, measure_zones, zone_layers
 from tests.limited import landcover_each
 from tests.run_folder import write_classes
 

@@ -1,0 +1,25 @@
+"""Tables as CSV, for programs and for spreadsheets."""
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
+    """Rows with their head; columns: where they are not those of the first row, or there is none."""
+    stream = io.StringIO()
+    names = columns if columns is not None else list(rows[0]) if rows else []
+    table = csv.DictWriter(stream, names, lineterminator="\n")
+    if names:
+        table.writeheader()
+    table.writerows({key: cell(value) for key, value in row.items()} for row in rows)
+    return stream.getvalue()
+
+
+def cell(value: Any) -> Any:
+    """A value for a CSV file: text that a spreadsheet would run as a formula gets an apostrophe."""
+    if isinstance(value, str) and value[:1] in "=+-@" and not re.fullmatch(r"[-+]?[\d.]+", value):
+        return "'" + value if value else value
+    return value
