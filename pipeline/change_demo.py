@@ -30,12 +30,13 @@ Mask = NDArray[np.bool_]
 _CORNER = (468_000, 5_372_000)
 _MISPLACED = (0.3, -0.265)
 """Rows and columns by which the second image lies wrong: 0.4 pixels."""
-_SETTINGS = ChangeSettings(min_area=0.2)
+SETTINGS = ChangeSettings(min_area=0.2)
+"""Of the demo's comparisons."""
 _EPOCH = np.datetime64("1970-01-01")
 
 
 @dataclass(frozen=True)
-class _Date:
+class SimulatedDate:
     """When a map's scenes are taken."""
 
     year: int
@@ -56,8 +57,8 @@ class _Date:
 
 
 _DATES = (
-    _Date(2021, (154, 182, 210), Climate(), (0.0, 0.0)),
-    _Date(2024, (200, 229, 258), Climate(shift=9.0, drought=0.30), _MISPLACED),
+    SimulatedDate(2021, (154, 182, 210), Climate(), (0.0, 0.0)),
+    SimulatedDate(2024, (200, 229, 258), Climate(shift=9.0, drought=0.30), _MISPLACED),
 )
 """The second year is dry, its spring is late, its scenes are 47 days later: none of that is change."""
 
@@ -68,8 +69,13 @@ class ChangeDemo:
 
     before: Path
     after: Path
-    truth: tuple[NDArray[np.uint8], NDArray[np.uint8]]
-    """Class codes of both dates."""
+    lands: tuple[Landscape, Landscape]
+    """The true landscapes."""
+
+    @property
+    def truth(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Class codes of both dates."""
+        return self.lands[0].cover, self.lands[1].cover
 
 
 def make_change_demo(
@@ -83,21 +89,23 @@ def make_change_demo(
         raise SettingsError(
             f"The demo's size is {size}; give an even number of pixels from 256 up."
         )
-    grid = GeoBox((size, size), Affine(10, 0, _CORNER[0], 0, -10, _CORNER[1]), "EPSG:32633")
     first = build_landscape(seed, (size, size))
-    lands = first, changed_landscape(first, seed)
-    places = []
-    for number, (land, date) in enumerate(zip(lands, _DATES, strict=True)):
-        place = folder / ("before", "after")[number]
+    demo = ChangeDemo(folder / "before", folder / "after", (first, changed_landscape(first, seed)))
+    for number, (place, date) in enumerate(zip((demo.before, demo.after), _DATES, strict=True)):
         report(f"simulating and mapping {date.period} ...")
-        _write_composite(place / "composite.tif", land, date, seed, number, grid)
-        segment(
-            image=place / "composite.tif", model=DEFAULT_MODEL, classes=place / "classes.tif",
-            confidence=place / "confidence.tif", report=lambda _: None,
-        )  # fmt: skip
-        write_json(place / "run.json", {"period": date.period, "region": {"name": "change demo"}})
-        places.append(place)
-    return ChangeDemo(places[0], places[1], (lands[0].cover, lands[1].cover))
+        map_date(place, demo.lands[number], date, seed, number)
+    return demo
+
+
+def map_date(place: Path, land: Landscape, date: SimulatedDate, seed: int, number: int) -> None:
+    """Simulate the composite of a date into a folder, and map it with the shipped weights."""
+    grid = GeoBox(land.cover.shape, Affine(10, 0, _CORNER[0], 0, -10, _CORNER[1]), "EPSG:32633")
+    _write_composite(place / "composite.tif", land, date, seed, number, grid)
+    segment(
+        image=place / "composite.tif", model=DEFAULT_MODEL, classes=place / "classes.tif",
+        confidence=place / "confidence.tif", report=lambda _: None,
+    )  # fmt: skip
+    write_json(place / "run.json", {"period": date.period, "region": {"name": "change demo"}})
 
 
 def changed_landscape(land: Landscape, seed: int) -> Landscape:
@@ -146,7 +154,7 @@ def _blob(rng: np.random.Generator, wanted: Mask, share: float) -> Mask:
 
 
 def _write_composite(
-    path: Path, land: Landscape, date: _Date, seed: int, number: int, grid: GeoBox
+    path: Path, land: Landscape, date: SimulatedDate, seed: int, number: int, grid: GeoBox
 ) -> None:
     """Median of the clear scenes of a date, as `landcover composite` writes it."""
     scenery = Scenery(replace(land, options=replace(land.options, climate=date.climate)), seed)
@@ -190,7 +198,7 @@ def compare(
     """
     report("all guards ...")
     facts = change(
-        before=demo.before, after=demo.after, output=output, settings=_SETTINGS, raw=True,
+        before=demo.before, after=demo.after, output=output, settings=SETTINGS, raw=True,
         report=lambda _: None,
     )  # fmt: skip
     rows = [{"guards": "none: plain difference"} | _figures(demo, output / "change_raw.tif")]
@@ -199,7 +207,7 @@ def compare(
         without = output / f"without-{guard}"
         change(
             before=demo.before, after=demo.after, output=without,
-            settings=replace(_SETTINGS, off=(guard,)), report=lambda _: None,
+            settings=replace(SETTINGS, off=(guard,)), report=lambda _: None,
         )  # fmt: skip
         rows.append({"guards": f"all but {guard}"} | _figures(demo, without / "change.tif"))
     rows.append({"guards": "all"} | _figures(demo, output / "change.tif"))

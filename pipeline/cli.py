@@ -802,15 +802,17 @@ def demo_change(
         int, typer.Option(min=256, help="Side of the landscape in pixels of 10 m.")
     ] = 768,
 ) -> None:
-    """Simulate two dates with known change, map both, and show what each guard is worth."""
+    """Simulate dates with known change, map them, and show what each guard and persistence are worth."""
     from rich.console import Console
 
     from pipeline.change_demo import compare, figure_table, make_change_demo
+    from pipeline.persistence_demo import persistence_figures, persistence_table
 
     folder = out / f"change-demo-{seed}-{size}"
     made = make_change_demo(folder, seed, size)
     facts = compare(made, folder / "change")
     Console().print(figure_table(facts["figures"]))
+    Console().print(persistence_table(persistence_figures(folder, made, seed)))
     typer.echo(f"Report: {folder / 'change' / 'report.html'}")
 
 
