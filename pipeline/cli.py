@@ -2,7 +2,6 @@
 
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,41 @@ import typer
 
 from landcover import __version__
 from landcover.errors import LandcoverError
+from pipeline.assess_command import assess
+from pipeline.dataset_command import dataset
+from pipeline.model_command import model_app
+from pipeline.options import (
+    Batch,
+    Budget,
+    Buffer,
+    Catalog,
+    Clouds,
+    Collections,
+    Connectivity,
+    Crosswalks,
+    Device,
+    Filter,
+    Flips,
+    Formats,
+    Instances,
+    LegendName,
+    Method,
+    MinArea,
+    Model,
+    ModelArg,
+    Out,
+    Period,
+    RegionArg,
+    Runtime,
+    Scheduler,
+    Simplify,
+    Smooth,
+    Workers,
+    ZoneFile,
+    ZoneId,
+    ZoneLayer,
+)
+from pipeline.progress import run_shown
 
 app = typer.Typer(
     name="landcover",
@@ -19,179 +53,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(assess, name="assess")
+app.add_typer(dataset, name="dataset")
+app.add_typer(model_app, name="model")
+
 _NUMBERS = {"ignore_unknown_options": True}
 """For commands that take a region: `-1.5,47,-1.4,47.1` is a box, not an option."""
 
 _DEMO = (1, 1536)
 """Seed and side of the landscape that plain `landcover demo` maps; no weights were trained on it."""
-
-RegionArg = Annotated[
-    str,
-    typer.Argument(
-        metavar="REGION",
-        help="A name under regions/, a YAML, GeoJSON, GeoPackage or shapefile, W,S,E,N in degrees, or your images: an index or one GeoTIFF.",
-    ),
-]
-Period = Annotated[
-    str | None,
-    typer.Option(
-        help="Days from which scenes are taken, both included. (default: the region's, else the last full summer there; all days where REGION is an index or an image)",
-        metavar="YYYY-MM-DD/YYYY-MM-DD",
-    ),
-]
-Catalog = Annotated[
-    str | None,
-    typer.Option(
-        help="STAC API address, earth-search, planetary-computer, cdse, usgs-landsat, nasa-hls, or an index made by `landcover index` (.parquet, .ndjson). (default: the region's, else Earth Search v1)"
-    ),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        help="Checkpoint (.safetensors): a path, an https:// address, or hf://OWNER/NAME. (default: the region's, else the shipped demo weights)"
-    ),
-]
-ModelArg = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="Checkpoint (.safetensors): a path, an https:// address, or hf://OWNER/NAME.",
-    ),
-]
-Collections = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--collection",
-        help="STAC collection to search; may be given several times (default: the region's, else the catalogue's only one).",
-    ),
-]
-Clouds = Annotated[
-    float | None,
-    typer.Option(
-        min=0, max=100,
-        help="Leave out scenes cloudier than this, percent (default: the region's, else 60).",
-    ),
-]  # fmt: skip
-Filter = Annotated[
-    str | None,
-    typer.Option(
-        help="CQL2 expression that scenes must fulfil, text or JSON, e.g. \"platform = 'sentinel-2a'\"."
-    ),
-]
-Method = Annotated[
-    str | None,
-    typer.Option(
-        help="median, geomedian, least-cloudy-scene, least-cloudy-pixel or latest (default: the region's, else median)."
-    ),
-]
-Buffer = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        help="Metres around clouds and shadows that are left out too (default: the region's, else by product).",
-    ),
-]
-Budget = Annotated[
-    float | None,
-    typer.Option(
-        min=0, max=100,
-        help="Window reads that may fail before the run does, percent (default: the region's, else 0).",
-    ),
-]  # fmt: skip
-Out = Annotated[
-    Path, typer.Option("--out", "-o", help="Folder under which REGION/PERIOD/ is made.")
-]
-Batch = Annotated[
-    int,
-    typer.Option(
-        min=1, help="Tiles queued ahead of the model; changes memory and speed, never the map."
-    ),
-]
-Device = Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")]
-Runtime = Annotated[
-    str,
-    typer.Option(
-        help="How the model is run: torch-fp32 (exact), torch-bf16, openvino-fp32, openvino-bf16, cuda-fp32, cuda-bf16, or auto for the fastest here that agrees with exact labels to 99.5 %."
-    ),
-]
-Flips = Annotated[
-    bool,
-    typer.Option(
-        "--tta", help="Average the eight flips and rotations of each tile; 8 times slower."
-    ),
-]
-Smooth = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Smooth the class map: majority:R, opening:R, closing:R or guided:R with a radius in pixels; may be given several times."
-    ),
-]
-LegendName = Annotated[
-    str | None,
-    typer.Option(
-        help="What the values mean: worldcover, dynamicworld, corine, or a CSV file with the columns value, name, color (default: what the file says)."
-    ),
-]
-MinArea = Annotated[
-    float,
-    typer.Option(
-        min=0,
-        help="Hectares below which a polygon is merged into the neighbour with the longest border.",
-    ),
-]
-Simplify = Annotated[
-    float, typer.Option(min=0, help="Metres by which borders may move, on both sides alike.")
-]
-Connectivity = Annotated[
-    int,
-    typer.Option(
-        help="4, or 8 where pixels of a class that touch by a corner make one feature, a multipolygon."
-    ),
-]
-Instances = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Countable class, by name or code, e.g. building: its regions get a layer of their own with their shapes; may be given several times."
-    ),
-]
-ZoneFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--zones",
-        help="Polygons (districts, parcels) by which hectares are summed too: any vector file, any CRS.",
-    ),
-]
-ZoneId = Annotated[str | None, typer.Option(help="Column of the zones that names them.")]
-ZoneLayer = Annotated[
-    str | None, typer.Option(help="Layer of the zones (default: the file's only one of polygons).")
-]
-Crosswalks = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--crosswalk",
-        help="Sum hectares in another legend too: worldcover, dynamicworld, demo, corine1, corine2, ipcc, anderson1, lccs, or a CSV file with the columns from_code, from_name, to_code, to_name, lossy, note; may be given several times.",
-    ),
-]
-Formats = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--format",
-        help="Write the polygons in this format too, beside the map: gpkg, parquet, flatgeobuf or pmtiles; may be given several times.",
-    ),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Processes of this machine that segment (default: this one alone); never changes the map.",
-    ),
-]
-Scheduler = Annotated[
-    str | None,
-    typer.Option(
-        help="Dask scheduler, tcp://HOST:PORT, whose workers segment; never changes the map. They must see the same files."
-    ),
-]
 
 
 def main() -> None:
@@ -406,18 +276,6 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
 
 
-def _verb(
-    work: Callable[..., dict[str, Any]], *, lasting: bool = False, **arguments: Any
-) -> dict[str, Any]:
-    """Call one verb with progress shown; lasting: each line stays, as one of a list does."""
-    from rich.console import Console
-
-    from pipeline.progress import show_progress
-
-    with show_progress(Console()) as progress:
-        return work(**arguments, report=progress.announce if lasting else progress.report)
-
-
 @app.command(context_settings=_NUMBERS)
 def search(
     region: RegionArg,
@@ -445,7 +303,7 @@ def search(
         filter=filter,
     )  # fmt: skip
     job = plan_job(place, output=output, period=period, catalog=catalog)
-    _verb(
+    run_shown(
         search,
         lasting=True,
         catalog=image_catalog(job.catalog, output.with_suffix(".index.ndjson")),
@@ -487,7 +345,7 @@ def composite(
     from pipeline.region_grid import region_grid
 
     place = _region(region, method=method, cloud_buffer=cloud_buffer, hole_budget=hole_budget)
-    details = _verb(
+    details = run_shown(
         composite,
         items=items,
         grid=region_grid(place, items),
@@ -557,7 +415,7 @@ def segment(
     rasters: dict[str, Any] = {
         "margin": margin, "entropy": entropy, "probabilities": probabilities,
     }  # fmt: skip
-    details = _verb(
+    details = run_shown(
         segment,
         image=image if "://" in image else Path(image),
         model=[find_model(one, typer.echo) for one in model or ()] or [DEFAULT_MODEL],
@@ -710,7 +568,7 @@ def series(
     """Make maps of several dates consistent: classes by date, what is stable, when it changed, hectares."""
     from pipeline.series import dated_maps, series
 
-    details = _verb(
+    details = run_shown(
         series, maps=dated_maps(maps), output=output, legend=legend, stay=stay, table=table
     )
     typer.echo(
@@ -781,7 +639,7 @@ def change(
         min_area=min_area, min_confidence=min_confidence, season_tolerance=season_tolerance,
         off=tuple(no_guard or ()), table=transitions,
     )  # fmt: skip
-    facts = _verb(
+    facts = run_shown(
         change, before=before, after=after, output=output, settings=settings, legend=legend,
         legend_after=legend_after, crosswalk=crosswalk, raw=raw,
     )  # fmt: skip
@@ -890,7 +748,7 @@ def index(
     """Make a catalogue of your own images, to be used as --catalog."""
     from pipeline.index import index_folder
 
-    details = _verb(
+    details = run_shown(
         index_folder,
         folder=folder,
         output=output,
@@ -905,110 +763,6 @@ def index(
     for note in details["notes"]:
         typer.echo(note)
     typer.echo(f"{details['items']} scenes: {output}")
-
-
-assess_app = typer.Typer(
-    name="assess",
-    help="Draw pixels to label, and estimate accuracy and areas from the labels, with intervals.",
-    no_args_is_help=True,
-)
-app.add_typer(assess_app)
-
-
-@assess_app.command()
-def design(
-    classes: Annotated[Path, typer.Argument(help="Class raster, ours or any of 8 or 16 bits.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="GeoPackage to label in QGIS.")
-    ] = Path("sample.gpkg"),
-    se: Annotated[
-        float,
-        typer.Option(help="Standard error wanted, as a share: of overall accuracy or, see --area-of, of the area."),
-    ] = 0.01,
-    area_of: Annotated[
-        str | None,
-        typer.Option(help="Class (code or name) whose share of the area is to have that standard error."),
-    ] = None,
-    conjecture: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Expected user's accuracy: a number for all classes, CLASS=NUMBER, or a CSV file with the columns class_code, users_accuracy; may be given several times (default: 0.8)."
-        ),
-    ] = None,
-    minimum: Annotated[
-        int, typer.Option(min=2, help="Pixels of each stratum, at least.")
-    ] = 50,
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Pixels of the sample, instead of --se.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Equal seeds draw equal samples.")] = 1,
-    strata: Annotated[
-        Path | None,
-        typer.Option(
-            help="Raster of strata on the same grid, e.g. of change (default: the classes of the map)."
-        ),
-    ] = None,
-    cross: Annotated[
-        bool, typer.Option("--cross", help="Each class within each of --strata is a stratum.")
-    ] = False,
-    legend: LegendName = None,
-) -> None:  # fmt: skip
-    """Draw a stratified random sample of pixels for a person to label."""
-    from rich.console import Console
-
-    from pipeline.draw_sample import design_table, draw_sample
-
-    details = draw_sample(
-        classes=classes, output=output, strata=strata, cross=cross, legend=legend, error=se, target=area_of,
-        conjecture=conjecture or (), minimum=minimum, size=size, seed=seed,
-    )  # fmt: skip
-    Console().print(design_table(details))
-    if details["size"] > details["wanted"]:
-        typer.echo(
-            f"Note: {details['wanted']:,} pixels are wanted; {minimum} of each stratum (--minimum) make {details['size']:,}."
-        )
-    typer.echo(
-        f"Label the layer sample of {output} in QGIS; then: landcover assess estimate {output}"
-    )
-
-
-@assess_app.command()
-def estimate(
-    sample: Annotated[
-        Path, typer.Argument(help="Labelled sample from `landcover assess design`.")
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Result as JSON; its table goes into a CSV beside it."),
-    ] = None,
-    areas: Annotated[
-        Path | None,
-        typer.Option(help="Area table of the same map, to set its hectares beside the estimates."),
-    ] = None,
-    reference: Annotated[
-        Path | None,
-        typer.Option(help="Raster of class codes that labels the sample instead of a person."),
-    ] = None,
-    allow_unlabelled: Annotated[
-        bool, typer.Option("--allow-unlabelled", help="Leave out pixels that have no label.")
-    ] = False,
-) -> None:  # fmt: skip
-    """Estimate accuracy and areas with 95 % intervals from a labelled sample."""
-    from rich.console import Console
-
-    from pipeline.estimate_areas import estimate_areas, estimate_tables
-
-    result = estimate_areas(
-        sample=sample, output=output, areas=areas, reference=reference,
-        allow_unlabelled=allow_unlabelled,
-    )  # fmt: skip
-    console = Console()
-    for table in estimate_tables(result):
-        console.print(table)
-    for note in result["notes"]:
-        typer.echo(f"Note: {note}")
-    if output:
-        typer.echo(f"estimates: {output}, {output.with_suffix('.csv')}")
 
 
 @app.command()
@@ -1079,7 +833,7 @@ def evaluate(
     from pipeline.evaluation_table import evaluation_table
     from pipeline.model_source import find_model
 
-    record = _verb(
+    record = run_shown(
         evaluate,
         model=find_model(model, typer.echo),
         data=data,
@@ -1112,127 +866,6 @@ def doctor() -> None:
     Console().print(doctor_table(results))
     if not all(result.good for result in results if result.needed):
         raise typer.Exit(1)
-
-
-datasets = typer.Typer(
-    help="Images and labels to train on: check, describe, simulate.", no_args_is_help=True
-)
-app.add_typer(datasets, name="dataset")
-
-DatasetArg = Annotated[
-    Path, typer.Argument(metavar="DATASET", help="YAML that describes the dataset.")
-]
-
-
-@datasets.command("check")
-def dataset_check(dataset: DatasetArg) -> None:
-    """List what is wrong: unknown labels, missing CRS, other grids, absent classes, leaks."""
-    from rich.console import Console
-
-    from pipeline.check_dataset import check_dataset
-
-    result = _verb(check_dataset, dataset=dataset)
-    for finding in result["findings"]:
-        typer.secho(f"{finding.level}: {finding.message}", fg=_COLORS[finding.level])
-    if result["table"] is None:
-        raise typer.Exit(1)
-    Console().print(result["table"])
-    typer.echo(f"version {result['version']}")
-
-
-_COLORS = {"error": "red", "warning": "yellow"}
-
-
-@datasets.command("manifest")
-def dataset_manifest(
-    dataset: DatasetArg,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Files with hashes, blocks, splits, counts.")
-    ] = Path("manifest.json"),
-) -> None:
-    """Write down what a dataset holds, and its version."""
-    from pipeline.dataset_manifest import write_manifest
-
-    content = _verb(write_manifest, dataset=dataset, output=output)
-    typer.echo(f"version {content['version']}: {output}")
-
-
-@datasets.command("sheet")
-def dataset_sheet(
-    dataset: DatasetArg,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="One HTML page that loads nothing.")
-    ] = Path("sheet.html"),
-) -> None:
-    """Describe a dataset: classes, bands, blocks, pictures."""
-    from pipeline.dataset_sheet import write_sheet
-
-    _verb(write_sheet, dataset=dataset, output=output)
-    typer.echo(f"data sheet: {output}")
-
-
-@datasets.command("simulate")
-def dataset_simulate(
-    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder.")],
-    regions: Annotated[int, typer.Option(min=1, help="How many images.")] = 6,
-    size: Annotated[int, typer.Option(help="Side of each, pixels of 10 m.")] = 512,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed gives other regions.")] = 0,
-) -> None:
-    """Write a small labelled dataset of simulated regions, to try training on."""
-    from pipeline.simulate_dataset import simulate_dataset
-
-    made = _verb(simulate_dataset, output=output, regions=regions, size=size, seed=seed)
-    typer.echo(f"{made['regions']} regions: {made['dataset']}")
-
-
-models = typer.Typer(
-    help="Look at a model: what it says of itself, its card, its STAC item.", no_args_is_help=True
-)
-app.add_typer(models, name="model")
-
-
-@models.command("show")
-def model_show(model: ModelArg) -> None:
-    """Print what a checkpoint says about itself; nothing in it is executed."""
-    from rich.console import Console
-
-    from pipeline.model_card import facts_table
-    from pipeline.model_source import find_model
-
-    Console().print(facts_table(find_model(model, typer.echo)))
-
-
-@models.command("card")
-def model_card(
-    model: ModelArg,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Markdown.")] = Path(
-        "model-card.md"
-    ),
-    evaluation: Annotated[
-        Path | None, typer.Option(help="metrics.json of `landcover evaluate` of this model.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Title (default: the file's name).")] = None,
-) -> None:
-    """Write the card of a model: classes, input, training data, figures, limits."""
-    from pipeline.model_card import write_model_card
-    from pipeline.model_source import find_model
-
-    write_model_card(find_model(model, typer.echo), output, evaluation, name)
-    typer.echo(f"card: {output}")
-
-
-@models.command("item")
-def model_item(
-    model: ModelArg,
-    output: Annotated[Path, typer.Option("--output", "-o", help="JSON.")] = Path("model-item.json"),
-    name: Annotated[str | None, typer.Option(help="Id (default: the file's name).")] = None,
-) -> None:
-    """Write the STAC item of a model, by the MLM extension."""
-    from pipeline.model_item import write_model_item
-    from pipeline.model_source import find_model
-
-    write_model_item(find_model(model, typer.echo), output, name)
-    typer.echo(f"item: {output}")
 
 
 if __name__ == "__main__":

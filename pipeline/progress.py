@@ -1,8 +1,9 @@
 """What a person sees while work goes on: a live line on a terminal, plain lines in a log."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -32,3 +33,11 @@ def show_progress(console: Console) -> Iterator[Progress]:
         return
     with console.status("starting ...") as status:
         yield Progress(announce, lambda text: status.update(escape(text)))
+
+
+def run_shown(
+    work: Callable[..., dict[str, Any]], *, lasting: bool = False, **arguments: Any
+) -> dict[str, Any]:
+    """Call one verb with its progress on the screen; lasting: each line stays, as one of a list does."""
+    with show_progress(Console()) as progress:
+        return work(**arguments, report=progress.announce if lasting else progress.report)

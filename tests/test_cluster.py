@@ -113,7 +113,7 @@ class Dask:
     def wait_for_workers(self, count: int) -> None:
         """Wait until the scheduler knows so many."""
         with Client(self.address, set_as_default=False) as client:
-            client.wait_for_workers(count, timeout=60)
+            client.wait_for_workers(count, timeout=180)
 
     def _start(self, what: str, *options: object, root: Path = ROOT) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", f"distributed.cli.dask_{what}", "--no-dashboard"]

@@ -19,13 +19,20 @@ BY_OTHERS = {"make run": "the fixture demo_run", "make test": "this very test ru
 NEEDS_NETWORK = {"make run REGION=nantes"}
 
 
-def run(command: str, demo: DemoRun) -> subprocess.CompletedProcess[str]:
-    """Run a README command in the repository, with its outputs in the demo's folder."""
-    command = command.replace("outputs/", f"{demo.out}/")
-    if command.startswith("make run") and "OUT=" not in command:
-        command += f" OUT={demo.out}"
+def newcomers_copy(folder: Path, demo: DemoRun) -> Path:
+    """A folder like a fresh clone after `make run`: all files of this one, and the demo's outputs."""
+    folder.mkdir()
+    for path in ROOT.iterdir():
+        if path.name not in {"outputs", ".git"}:
+            (folder / path.name).symlink_to(path)
+    (folder / "outputs").symlink_to(demo.out)
+    return folder
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a README command there."""
     return subprocess.run(
-        command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
+        command, shell=True, cwd=folder, capture_output=True, text=True, timeout=900, check=False
     )
 
 
@@ -35,12 +42,13 @@ def test_the_newcomer_sees_two_commands_first() -> None:
 
 
 @pytest.mark.skipif(not (ROOT / ".venv/.ready").exists(), reason="make did not set up .venv here")
-def test_every_command_runs(demo_run: DemoRun) -> None:
+def test_every_command_runs(demo_run: DemoRun, tmp_path: Path) -> None:
     """Every command of the README, in order, ends well; without network, the one that needs it says so."""
+    folder = newcomers_copy(tmp_path / "clone", demo_run)
     for command in COMMANDS:
         if command in BY_OTHERS:
             continue
-        result = run(command, demo_run)
+        result = run(command, folder)
         if command in NEEDS_NETWORK and result.returncode != 0:
             assert "error: " in result.stderr
             assert "earth-search.aws.element84.com" in result.stderr
