@@ -367,8 +367,9 @@ def test_no_worker_outlives_its_run(tmp_path: Path, ending: signal.Signals) -> N
         assert {child.pid for child in children} >= set(lingering(tmp_path))
         # Ctrl-C in a terminal goes to all processes of the run.
         (os.killpg if ending == signal.SIGINT else os.kill)(process.pid, ending)
-        assert process.wait(60) == -ending
+        assert process.wait(180) == -ending
         assert not psutil.wait_procs(children, timeout=30)[1]
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
