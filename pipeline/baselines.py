@@ -10,8 +10,6 @@ from landcover.legend import NODATA
 from landcover.metrics import ErrorMatrix
 from pipeline.dataset import Dataset
 
-_CHIPS, _PIXELS, _TREES = 100, 20_000, 50
-
 
 def majority_baseline(dataset: Dataset, split: str, codes: Sequence[int]) -> ErrorMatrix:
     """The error matrix of a map that is the commonest class of the training split everywhere."""
@@ -23,13 +21,24 @@ def majority_baseline(dataset: Dataset, split: str, codes: Sequence[int]) -> Err
 
 
 def forest_baseline(
-    dataset: Dataset, split: str, codes: Sequence[int], bands: Sequence[int], side: int, seed: int
+    dataset: Dataset,
+    split: str,
+    codes: Sequence[int],
+    bands: Sequence[int],
+    side: int,
+    seed: int,
+    *,
+    pixels: int = 20_000,
+    trees: int = 50,
+    balanced: bool = True,
 ) -> ErrorMatrix:
-    """The error matrix of a random forest fitted to pixels of the training split, drawn by class.
+    """The error matrix of a random forest fitted to pixels of the training split.
 
-    bands: numbers of those that it sees.
+    bands: numbers of those that it sees. pixels: how many it is fitted to, about. balanced: whether their
+    chips are drawn by class, as the network's may be.
     """
-    forest = PixelForest.fit(*_sample(dataset, bands, side, seed), _TREES, seed)
+    sample = _sample(dataset, bands, side, seed, pixels, balanced=balanced)
+    forest = PixelForest.fit(*sample, trees, seed)
     matrix = ErrorMatrix.empty(codes)
     for place in dataset.tiles(split, side):
         chip = dataset.read(place)
@@ -39,15 +48,17 @@ def forest_baseline(
 
 
 def _sample(
-    dataset: Dataset, bands: Sequence[int], side: int, seed: int
+    dataset: Dataset, bands: Sequence[int], side: int, seed: int, pixels: int, *, balanced: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Training pixels (n, bands) and their codes (n,), some of each chip."""
-    rng = np.random.default_rng([seed, 12])
+    rng = np.random.default_rng([seed, 9])
+    chips = min(200, max(20, pixels // 200))
+    share = -(-pixels // chips)
     values, codes = [], []
-    for index in range(_CHIPS):
-        chip = dataset.draw("train", side, seed, index)
-        places = rng.permutation(np.flatnonzero((chip.codes != NODATA) & chip.valid))
-        chosen = places[: _PIXELS // _CHIPS]
+    for index in range(chips):
+        chip = dataset.draw("train", side, seed, index, balanced)
+        places = np.flatnonzero((chip.codes != NODATA) & chip.valid)
+        chosen = rng.permutation(places)[:share]
         values.append(chip.image[list(bands)].reshape(len(bands), -1)[:, chosen].T)
         codes.append(chip.codes.ravel()[chosen])
     return np.concatenate(values), np.concatenate(codes)

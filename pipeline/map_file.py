@@ -17,7 +17,7 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from landcover.antimeridian import lonlat_bounds
-from landcover.area import pixel_areas
+from landcover.area import ground_size
 from landcover.errors import LandcoverError, RasterError, SettingsError
 from landcover.legend import Legend
 from landcover.outline import crs_name, grid_outline
@@ -232,16 +232,10 @@ def zooms(grid: GeoBox) -> dict[str, str]:
         )
     nearest = 0.0 if south <= 0 <= north else min(abs(south), abs(north))
     width = _EQUATOR * math.cos(math.radians(nearest))  # metres of the tile of zoom 0
-    finest = math.log2(width / _TILE_UNITS / (pixel_metres(grid) / 2))
+    finest = math.log2(width / _TILE_UNITS / (ground_size(grid) / 2))
     coarsest = math.log2(_TURN / max(east - west, north - south) / 4)
     last = min(_FINEST, max(0, math.ceil(finest)))
     return {"MINZOOM": str(min(last, max(0, math.floor(coarsest)))), "MAXZOOM": str(last)}
-
-
-def pixel_metres(grid: GeoBox) -> float:
-    """Side in metres of a square as large as the middle pixel."""
-    middle = grid[grid.shape[0] // 2 :, grid.shape[1] // 2 :][:1, :1]
-    return math.sqrt(float(pixel_areas(middle)[0, 0]))
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from odc.geo.geobox import GeoBox
 from shapely.geometry import mapping, shape
 
 from landcover.antimeridian import lonlat_bounds
-from landcover.area import pixel_areas
+from landcover.area import ground_size
 from landcover.bands import MASK, SENTINEL2
 from landcover.errors import RegionError, SettingsError
 from landcover.legend import NODATA, Legend
@@ -235,8 +235,7 @@ def _metres(grid: GeoBox) -> float:
     if not crs.geographic:
         side = math.sqrt(abs(grid.affine.determinant))
         return float(side * crs.proj.axis_info[0].unit_conversion_factor)
-    middle = grid[grid.shape[0] // 2 :, grid.shape[1] // 2 :][:1, :1]
-    return round(math.sqrt(float(pixel_areas(middle)[0, 0])), 4)
+    return round(ground_size(grid), 4)
 
 
 def _class_facts(legend: Legend, pixels: NDArray[np.int64]) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from torch import nn
 from landcover.calibration import fit_temperature
 from landcover.encoder_weights import load_encoder, read_encoder
 from landcover.errors import CheckpointError, SettingsError
-from landcover.forest import PixelForest
 from landcover.losses import IGNORED, balanced_weights, sum_of_losses
 from landcover.metrics import ErrorMatrix
 from landcover.models import (
@@ -32,6 +31,7 @@ from landcover.models import (
 )
 from landcover.runtimes import find_device
 from pipeline.artifacts import Report, atomic_path, only_run, write_json
+from pipeline.baselines import forest_baseline
 from pipeline.chip_stream import StepSampler, TrainingBatches, ValidationTiles, loader
 from pipeline.dataset import Dataset, load_dataset
 from pipeline.learner import Learner, count, figures, normalised
@@ -429,30 +429,9 @@ def _draw(job: _Job, training: Mapping[str, Any]) -> None:
 
 def _baseline(job: _Job, settings: Baseline) -> dict[str, Any]:
     """How well a random forest of single pixels maps the validation split."""
-    forest = PixelForest.fit(*_sample(job, settings.pixels), settings.trees, job.config.seed)
-    matrix = ErrorMatrix.empty(job.spec.legend.codes)
-    for place in job.dataset.tiles("validation", job.config.tile):
-        chip = job.dataset.read(place)
-        matrix += ErrorMatrix.count(
-            forest.predict(chip.image, chip.valid & (chip.codes != 0)),
-            chip.codes,
-            job.spec.legend.codes,
-        )
-    return figures(matrix, job.spec) | settings.model_dump()
-
-
-def _sample(job: _Job, pixels: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Training pixels (n, bands) and codes (n,), some of each chip, drawn as the network's are."""
-    rng = np.random.default_rng([job.config.seed, 9])
-    chips = min(200, max(20, pixels // 200))
-    share = -(-pixels // chips)
-    values, codes = [], []
-    for index in range(chips):
-        chip = job.dataset.draw(
-            "train", job.config.tile, job.config.seed, index, job.config.balanced
-        )
-        places = np.flatnonzero((chip.codes != 0) & chip.valid)
-        chosen = rng.permutation(places)[:share]
-        values.append(chip.image.reshape(len(chip.image), -1)[:, chosen].T)
-        codes.append(chip.codes.ravel()[chosen])
-    return np.concatenate(values), np.concatenate(codes)
+    config, spec = job.config, job.spec
+    matrix = forest_baseline(
+        job.dataset, "validation", spec.legend.codes, range(len(spec.bands)), config.tile, config.seed,
+        pixels=settings.pixels, trees=settings.trees, balanced=config.balanced,
+    )  # fmt: skip
+    return figures(matrix, spec) | settings.model_dump()

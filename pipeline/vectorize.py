@@ -115,13 +115,7 @@ def vectorize(
     displacement.
     Raises RasterError, LegendError or SettingsError where an input cannot be used.
     """
-    if not (min_area >= 0 and simplify >= 0) or (strip_rows is not None and strip_rows < 1):
-        raise SettingsError(
-            f"The minimum area is {min_area:g} ha, the tolerance {simplify:g} m, the rows of a strip "
-            f"{strip_rows}; give 0 or more, and 1 or more rows."
-        )
-    if connectivity not in (4, 8):
-        raise SettingsError(f"The connectivity is {connectivity}; give 4 or 8.")
+    _check(min_area, simplify, connectivity, strip_rows)
     with (
         open_classes(classes, output, legend) as raster,
         _same_grid(confidence, raster, "confidence.tif") as dataset,
@@ -163,16 +157,18 @@ def vectorize(
             if work.failure:  # GDAL forgets why its input ended
                 raise work.failure from None
             raise
-    return {
-        "polygons": len(shapes.features),
-        "instances": next((layer.count for layer in layers if layer.name == "instances"), 0),
-        "area_ha": sum(line.area_ha for line in work.table()),
-        "pixels": int(work.total.pixels.sum()),
-        "vertices": work.vertices,
-        "merged": shapes.merged,
-        "moved_ha": work.moved_ha(),
-        "displacement_m": shapes.displacement,
-    }
+    instances_found = next((layer.count for layer in layers if layer.name == "instances"), 0)
+    return work.details() | {"instances": instances_found}
+
+
+def _check(min_area: float, simplify: float, connectivity: int, strip_rows: int | None) -> None:
+    if not (min_area >= 0 and simplify >= 0) or (strip_rows is not None and strip_rows < 1):
+        raise SettingsError(
+            f"The minimum area is {min_area:g} ha, the tolerance {simplify:g} m, the rows of a strip "
+            f"{strip_rows}; give 0 or more, and 1 or more rows."
+        )
+    if connectivity not in (4, 8):
+        raise SettingsError(f"The connectivity is {connectivity}; give 4 or 8.")
 
 
 def _strip_rows(raster: ClassRaster) -> int:
@@ -265,6 +261,18 @@ class _Work:
     def table(self) -> list[ClassArea]:
         """The area table of the polygons, once all are written."""
         return class_table(self.total, self.shapes.areas, self.raster.legend)
+
+    def details(self) -> dict[str, Any]:
+        """What was made, once all polygons are written."""
+        return {
+            "polygons": len(self.shapes.features),
+            "area_ha": sum(line.area_ha for line in self.table()),
+            "pixels": int(self.total.pixels.sum()),
+            "vertices": self.vertices,
+            "merged": self.shapes.merged,
+            "moved_ha": self.moved_ha(),
+            "displacement_m": self.shapes.displacement,
+        }
 
     def moved_ha(self) -> float:
         """Hectares that merging moved to another class."""

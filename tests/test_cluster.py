@@ -113,7 +113,7 @@ class Dask:
     def wait_for_workers(self, count: int) -> None:
         """Wait until the scheduler knows so many."""
         with Client(self.address, set_as_default=False) as client:
-            client.wait_for_workers(count, timeout=180)
+            client.wait_for_workers(count, timeout=60)
 
     def _start(self, what: str, *options: object, root: Path = ROOT) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", f"distributed.cli.dask_{what}", "--no-dashboard"]
@@ -367,7 +367,7 @@ def test_no_worker_outlives_its_run(tmp_path: Path, ending: signal.Signals) -> N
         assert {child.pid for child in children} >= set(lingering(tmp_path))
         # Ctrl-C in a terminal goes to all processes of the run.
         (os.killpg if ending == signal.SIGINT else os.kill)(process.pid, ending)
-        assert process.wait(180) == -ending
+        assert process.wait(60) == -ending
         assert not psutil.wait_procs(children, timeout=30)[1]
     finally:
         with contextlib.suppress(ProcessLookupError):
