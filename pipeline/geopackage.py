@@ -15,6 +15,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 
 from landcover.errors import RasterError
 from pipeline.artifacts import atomic_path
+from pipeline.spatial_index import BoxFile, add_spatial_index, can_index
 
 _DATE = "1970-01-01T00:00:00.000Z"
 """Written wherever the format asks for a date, so that equal input gives equal bytes."""
@@ -23,6 +24,11 @@ _SETTINGS = {
     "OGR_SQLITE_SYNCHRONOUS": "OFF",  # the file is renamed into place when it is whole
     "OGR_GPKG_MAX_RAM_USAGE_RTREE": "400MB",  # the index of 12 million polygons takes three times that
 }
+_EXTENSIONS = """
+CREATE TABLE IF NOT EXISTS gpkg_extensions (table_name TEXT, column_name TEXT, extension_name TEXT NOT NULL,
+definition TEXT NOT NULL, scope TEXT NOT NULL,
+CONSTRAINT ge_tce UNIQUE (table_name, column_name, extension_name))
+"""
 _STYLES = """
 CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
 f_table_catalog TEXT(256), f_table_schema TEXT(256), f_table_name TEXT(256),
@@ -114,17 +120,41 @@ def write_geopackage(
     Polygon layers get a spatial index, and layers their style where they have one. closing: called when
     the rows are written. Raises RasterError where the file cannot be written.
     """
-    with atomic_path(path) as partial:
+    with atomic_path(path) as partial, _box_files(layers, path.parent) as boxes:
         try:
             with gdal_settings():
                 for layer in layers:
-                    _write(partial, layer)
-            with contextlib.closing(sqlite3.connect(partial)) as database, database:
+                    _write(partial, layer, boxes.get(layer.name))
+            with contextlib.closing(_open(partial)) as database, database:
+                for name, found in boxes.items():
+                    add_spatial_index(database, name, found)
                 _add_styles(database, [layer for layer in layers if layer.style])
                 _check_whole(database, layers)
                 _add_closing(database, closing())
-        except (DataLayerError, DataSourceError, OSError, sqlite3.Error) as error:
+        except (DataLayerError, DataSourceError, OSError, RuntimeError, sqlite3.Error) as error:
+            if failures := [x.failure for x in boxes.values() if x.failure]:
+                raise failures[0] from None
             raise RasterError(f"{path} could not be written: {error}; is the disk full?") from error
+
+
+@contextlib.contextmanager
+def _box_files(layers: Sequence[Layer], folder: Path) -> Iterator[dict[str, BoxFile]]:
+    """Where the boxes of polygon layers are noted; nowhere if GDAL must make their indexes."""
+    with contextlib.ExitStack() as held:
+        yield {
+            x.name: held.enter_context(contextlib.closing(BoxFile(x.rows, folder)))
+            for x in layers
+            if x.crs and can_index()
+        }
+
+
+def _open(partial: Path) -> sqlite3.Connection:
+    """The file with its rows, for what GDAL does not write; it is renamed into place when it is whole."""
+    database = sqlite3.connect(partial)
+    database.execute("PRAGMA journal_mode = OFF")
+    database.execute("PRAGMA synchronous = OFF")
+    database.execute(_EXTENSIONS)
+    return database
 
 
 @contextlib.contextmanager
@@ -148,19 +178,24 @@ def read_table(path: Path, layer: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _write(path: Path, layer: Layer) -> None:
+def _write(path: Path, layer: Layer, boxes: BoxFile | None) -> None:
+    """Write rows by GDAL; their boxes are noted where the index is ours to make."""
     geometry = {
         "geometry_name": "geom",
         "geometry_type": layer.geometry_type,
         "crs": crs_text(layer.crs),
     }
     pyogrio.write_arrow(
-        layer.rows,
+        boxes.rows() if boxes else layer.rows,
         path,
         layer=layer.name,
         driver="GPKG",
         dataset_options={"VERSION": "1.3"},
-        layer_options={"IDENTIFIER": layer.name, "DESCRIPTION": layer.description},
+        layer_options={
+            "IDENTIFIER": layer.name,
+            "DESCRIPTION": layer.description,
+            "SPATIAL_INDEX": "NO" if boxes else "YES",
+        },
         **(geometry if layer.crs else {}),
     )
 
