@@ -457,6 +457,7 @@ def vectorize(
             help="Composite of the run: its clear observations and days go to the polygons."
         ),
     ] = None,
+    smooth: Smooth = None,
     min_area: MinArea = 0.0,
     simplify: Simplify = 0.0,
     connectivity: Connectivity = 4,
@@ -474,7 +475,7 @@ def vectorize(
     details = vectorize(
         classes=classes, confidence=confidence, composite=composite, output=output, legend=legend,
         min_area=min_area, simplify=simplify, connectivity=connectivity, instances=instances or (),
-        further=zone_layers(classes, output, _zones(zones, zone_id, zone_layer), legend),
+        smooth=smooth or (), further=zone_layers(classes, output, _zones(zones, zone_id, zone_layer), legend),
         formats=formats or (),
     )  # fmt: skip
     names = ", ".join(map(str, output_files(output, formats or ())))

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from pipeline.instances import countable_codes, instance_layer
 from pipeline.map_file import MapContent, output_files, write_map
 from pipeline.qgis_project import Image, images_beside
 from pipeline.qgis_style import polygon_qml, polygon_sld, table_qml
+from pipeline.smoothed_strips import class_steps, smoothed_strips
 
 _STRIP_PIXELS = 2**20
 """Pixels of a strip, at most, unless a row has more; half a dozen are in memory, 60 bytes a pixel."""
@@ -69,7 +70,7 @@ _POLYGONS = (
     "and last_day are the earliest and latest day that the composite shows there."
 )
 _AREAS = (
-    "Area by class, in hectares on the ellipsoid: area_ha and pixels are those of the class raster, "
+    "Area by class, in hectares on the ellipsoid: area_ha and pixels are those of the class raster, smoothed if asked, "
     "polygon_ha is that of the layer landcover (another one where polygons were merged or simplified); "
     "share_percent is that of area_ha in the classified area."
 )
@@ -90,6 +91,7 @@ def vectorize(
     simplify: float = 0.0,
     connectivity: int = 4,
     instances: Sequence[str] = (),
+    smooth: Sequence[str] = (),
     strip_rows: int | None = None,
     further: Sequence[Layer] = (),
     formats: Sequence[str] = (),
@@ -107,7 +109,8 @@ def vectorize(
     a polygon is merged into the neighbour with the longest common border. simplify: metres by which
     borders may move; both sides move together. connectivity: 4, or 8 where pixels of a class that touch
     by a corner are one feature, a multipolygon. instances: names or codes of countable classes, whose
-    regions get a layer of their own with their shapes. strip_rows: rows read at a time; they change
+    regions get a layer of their own with their shapes. smooth: steps of landcover.smoothing that are done
+    before everything else, such as `majority:1`. strip_rows: rows read at a time; they change
     neither polygons nor numbers. further: layers made elsewhere that go into the GeoPackage too, such as
     `zones`. formats: further files beside the output, see `map_file.FORMATS`.
     facts: what else is known of the map, for `run`; no folders, no secrets.
@@ -116,6 +119,7 @@ def vectorize(
     Raises RasterError, LegendError or SettingsError where an input cannot be used.
     """
     _check(min_area, simplify, connectivity, strip_rows)
+    steps = class_steps(smooth)
     with (
         open_classes(classes, output, legend) as raster,
         _same_grid(confidence, raster, "confidence.tif") as dataset,
@@ -124,7 +128,11 @@ def vectorize(
     ):
         paths = output_files(output, formats)
         seen = Observations.of(image)
-        read = functools.partial(_strips, raster, dataset, seen, strip_rows or _strip_rows(raster))
+        read: Callable[[], Iterator[Pixels]] = functools.partial(
+            _strips, raster, dataset, seen, strip_rows or _strip_rows(raster)
+        )
+        if steps:
+            read = smoothed_strips(read, steps, raster.legend)
         countable = countable_codes(instances, raster.legend)
         shapes = ClassPolygons(
             read, raster.grid, minimum=min_area, tolerance=simplify, corners=connectivity == 8
@@ -147,7 +155,7 @@ def vectorize(
             | source_facts(files, legend, raster.grid)
             | {
                 "min_area_ha": min_area, "simplify_m": simplify, "connectivity": connectivity,
-                "instances": instances,
+                "instances": instances, "smooth": smooth,
             }
         )  # fmt: skip
         images = images_beside(output.parent, raster.legend, files)
