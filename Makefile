@@ -4,7 +4,7 @@ OUT    ?= outputs
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo change-demo change-table test check format bench bench-composite bench-segment bench-cog bench-vectorize gallery vectors schedule weights pictures lock clean
+.PHONY: help setup run demo change-demo change-table test check format bench bench-composite bench-segment bench-cog bench-vectorize gallery vectors schedule prefect weights pictures lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -69,6 +69,17 @@ schedule: setup ## Print what calls monthly_change every day: RUNNER=cron|system
 	@$(BIN)/python -m workflows.schedule --runner "$(or $(RUNNER),cron)" --regions "$(or $(REGIONS),regions)" \
 		--out "$(OUT)" $(if $(INSTALL),--install)
 
+.prefect/.ready: requirements-prefect.lock .venv/.ready
+	@echo "Setting up .prefect from requirements.lock and requirements-prefect.lock (about 3 minutes, 7 GB) ..."
+	@test -x .prefect/bin/python || $(PYTHON) -m venv .prefect
+	@.prefect/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	@.prefect/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-prefect.lock
+	@.prefect/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+prefect: .prefect/.ready ## Do the runs that the Prefect server at PREFECT_API_URL orders: [REGIONS=] [OUT=]
+	@.prefect/bin/python -m workflows.monthly_change_flow --regions "$(or $(REGIONS),regions)" --out "$(OUT)"
+
 weights: setup ## Train the shipped demo weights again (about 40 minutes on 2 cores)
 	@$(BIN)/python -m pipeline.train_demo --out pipeline/weights/demo.safetensors
 
@@ -88,8 +99,8 @@ pictures: run ## Draw the pictures of the README again from the demo (needs QGIS
 	@$(BIN)/python docs/make_pictures.py $(OUT)/demo/*/
 
 lock: ## Resolve requirements.lock again from pyproject.toml (needs uv)
-	uv pip compile --universal --python-version 3.11 --all-extras --no-annotate --no-emit-package gdal --no-emit-package openvino-telemetry \
+	uv pip compile --universal --python-version 3.11 --extra dev --no-annotate --no-emit-package gdal --no-emit-package openvino-telemetry \
 		--custom-compile-command "make lock" pyproject.toml --output-file requirements.lock
 
 clean: ## Remove .venv, outputs and caches
-	rm -rf .venv .peers outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .peers .prefect outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis

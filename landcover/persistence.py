@@ -53,12 +53,14 @@ class Persistence:
     """Valid observations since then, newest in the lowest bit: 1 where it differed from the reference."""
     status: Codes
     """UNCHANGED, CANDIDATE, CONFIRMED (by the last map) or REJECTED (by the last map)."""
+    since: Numbers
+    """Number of the map that first showed what the reference is, if that was a change; else 0."""
 
     @classmethod
     def empty(cls, shape: tuple[int, int]) -> "Persistence":
         """Before any map."""
         codes, numbers = np.zeros(shape, np.uint8), np.zeros(shape, np.uint16)
-        return cls(codes, codes.copy(), numbers, numbers.copy(), codes.copy())
+        return cls(codes, codes.copy(), numbers, numbers.copy(), codes.copy(), numbers.copy())
 
     def seen(self, classes: Codes, number: int, rule: Rule) -> "Persistence":
         """The state after one more map.
@@ -76,25 +78,56 @@ class Persistence:
                 f"The map has the shape {classes.shape} and the state {self.status.shape}; both must cover the "
                 "same pixels."
             )
-        after = replace(
-            self,
-            **{name: getattr(self, name).copy() for name in self.__dataclass_fields__},
-        )
+        after = self._settled()
         _see(
             np.ascontiguousarray(classes), after.reference, after.candidate, after.first, after.history,
             after.status, number, rule.needed, rule.among,
         )  # fmt: skip
         return after
 
+    def compared(
+        self, before: Codes, after: Codes, baseline: int, number: int, rule: Rule
+    ) -> "Persistence":
+        """The state after one more comparison, with a baseline that may be another one each time.
+
+        before, after: classes (rows, cols) in the baseline and in the map of that number, equal where no change
+        counts, 0 for no observation. baseline: number of the map that is the baseline.
+
+        The baseline tells the reference, but where a change was confirmed that is younger than it. A candidate
+        that is younger than the baseline has reverted where the map is as the baseline, whatever the class: fields
+        are green in one month and bare in another. What is older than the baseline is judged by its class, as
+        the baseline has changed too. One and the same baseline all along: as `seen`.
+        """
+        state = self._settled()
+        is_open, is_younger = state.status == CANDIDATE, state.since > baseline
+        told = (before != NODATA) & ~is_open & ~is_younger
+        state = replace(
+            state,
+            reference=np.where(told, before, state.reference),
+            since=np.where(told, np.uint16(0), state.since),
+        )
+        reverted = is_open & ~is_younger & (state.first > baseline) & (before == after)
+        classes = np.where(reverted, state.reference, after)
+        known = (before != NODATA) & (after != NODATA)
+        return state.seen(np.where(known, classes, np.uint8(NODATA)), number, rule)
+
+    def _settled(self) -> "Persistence":
+        """A copy in which the news of the last map are old: what was confirmed is the reference."""
+        confirmed, told = self.status == CONFIRMED, self.status >= CONFIRMED
+        return Persistence(
+            np.where(confirmed, self.candidate, self.reference),
+            np.where(told, np.uint8(0), self.candidate),
+            np.where(told, np.uint16(0), self.first),
+            np.where(told, np.uint16(0), self.history),
+            np.where(told, np.uint8(UNCHANGED), self.status),
+            np.where(confirmed, self.first, self.since),
+        )
+
 
 @njit(cache=True, nogil=True)
 def _see(classes, reference, candidate, first, history, status, number, needed, among):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- compiled
     for r in range(classes.shape[0]):
         for c in range(classes.shape[1]):
-            if status[r, c] == CONFIRMED:
-                reference[r, c] = candidate[r, c]
-            if status[r, c] >= CONFIRMED:  # the last map's news are old
-                candidate[r, c], first[r, c], history[r, c], status[r, c] = 0, 0, 0, UNCHANGED
             seen = classes[r, c]
             if seen != NODATA and reference[r, c] == NODATA:
                 reference[r, c] = seen

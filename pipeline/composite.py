@@ -32,6 +32,10 @@ _SCENES_AT_ONCE = 8
 """Scenes looked at together before compositing; the wait is for the network."""
 
 
+class NoViewError(RasterError):
+    """No scene shows the ground."""
+
+
 def composite(
     *,
     items: Path,
@@ -132,7 +136,7 @@ def _check_seen(wanted: int, seen: int, scenes: int, grid: GeoBox) -> None:
             f"(it is {abs(grid.resolution.x):g} in units of {grid.crs})."
         )
     if seen == 0:
-        raise RasterError(
+        raise NoViewError(
             f"None of the {scenes} scenes has a clear view of the region; "
             "choose a longer period or allow cloudier scenes."
         )

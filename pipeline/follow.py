@@ -29,7 +29,7 @@ from pipeline.cog import CogProfile, open_cog, open_raster, raster_grid
 from pipeline.project_store import Alert
 
 _EPOCH = date(1970, 1, 1)
-_BANDS = ("reference", "candidate", "first", "history", "status")
+_BANDS = ("reference", "candidate", "first", "history", "status", "since")
 _STATUS = {CANDIDATE: "candidate", CONFIRMED: "confirmed"}
 _STRIP_PIXELS = 2**22
 
@@ -42,6 +42,7 @@ class Chapter:
     period: Period
     baseline: Path
     """Folder of the run that it is compared with."""
+    baseline_period: Period
     current: Path
     """Folder of the period's own run."""
     previous: Path | None
@@ -57,14 +58,19 @@ class Chapter:
         """Its last day, days since 1970-01-01."""
         return (self.period.end - _EPOCH).days
 
+    @property
+    def baseline_day(self) -> int:
+        """The last day of its baseline, days since 1970-01-01."""
+        return (self.baseline_period.end - _EPOCH).days
+
 
 def follow(
     chapter: Chapter, *, settings: ChangeSettings, rule: Rule, announce: Report, report: Report
 ) -> dict[str, Any]:
     """Compare a period with the baseline, move the state on, and write the alerts.
 
-    Beside the files of `change` the folder gets state.tif (bands reference, candidate, first, history, status of
-    landcover.persistence; first is a day since 1970-01-01) and alerts.geojson. What is current is skipped.
+    Beside the files of `change` the folder gets state.tif (bands reference, candidate, first, history, status, since
+    of landcover.persistence; first and since are days since 1970-01-01) and alerts.geojson. What is current is skipped.
     Returns candidate_ha, confirmed_ha, rejected_ha (flicker) and counted_change_ha. Raises RasterError or
     SettingsError where the maps cannot be compared.
     """
@@ -78,7 +84,8 @@ def follow(
     )  # fmt: skip
     before = None if chapter.previous is None else _last_hashes(chapter.previous)
     ledger.stage(
-        "alerts", [made, before, repr(rule), str(chapter.period), chapter.region],
+        "alerts",
+        [made, before, repr(rule), str(chapter.period), str(chapter.baseline_period), chapter.region, _BANDS],
         [at / "state.tif", at / "alerts.geojson"], lambda: _moved_on(chapter, rule),
     )  # fmt: skip
     return {
@@ -128,7 +135,7 @@ def _moved_on(chapter: Chapter, rule: Rule) -> dict[str, Any]:
         ):
             step = max(1, _STRIP_PIXELS // int(grid.shape[1]))
             for rows, codes in strips(changed, step):
-                state = _seen(earlier, rows, codes.astype(np.uint16, copy=False), chapter.day, rule)
+                state = _seen(earlier, rows, codes.astype(np.uint16, copy=False), chapter, rule)
                 out.write(np.stack([getattr(state, name).astype(np.uint16) for name in _BANDS]))
                 tally.add(state.status, areas.units(rows))
     hectares = areas.hectares(tally.units)
@@ -155,20 +162,21 @@ def _state_of(folder: Path | None, grid: GeoBox) -> Iterator[DatasetReader | Non
 
 
 def _seen(
-    earlier: DatasetReader | None, rows: slice, codes: NDArray[np.uint16], day: int, rule: Rule
+    earlier: DatasetReader | None,
+    rows: slice,
+    codes: NDArray[np.uint16],
+    chapter: Chapter,
+    rule: Rule,
 ) -> Persistence:
     """The state of some rows after one more map."""
     before, after = (codes >> 8).astype(np.uint8), (codes & 255).astype(np.uint8)
-    if earlier is None:
-        state = Persistence.empty((codes.shape[0], codes.shape[1])).seen(before, day, rule)
-        return state.seen(after, day, rule)
-    window = Window.from_slices(rows, (0, codes.shape[1]))
-    bands = dict(zip(_BANDS, earlier.read(window=window), strict=True))
-    narrow = {name: bands[name].astype(np.uint8) for name in ("reference", "candidate", "status")}
-    state = Persistence(**{**bands, **narrow})
-    # A pixel that the baseline shows for the first time gets its reference from there.
-    reference = np.where(state.reference == 0, before, state.reference)
-    return replace(state, reference=reference).seen(after, day, rule)
+    state = Persistence.empty((codes.shape[0], codes.shape[1]))
+    if earlier is not None:
+        window = Window.from_slices(rows, (0, codes.shape[1]))
+        bands = dict(zip(_BANDS, earlier.read(window=window), strict=True))
+        narrow = ("reference", "candidate", "status")
+        state = Persistence(**{**bands, **{name: bands[name].astype(np.uint8) for name in narrow}})
+    return state.compared(before, after, chapter.baseline_day, chapter.day, rule)
 
 
 def _write_alerts(chapter: Chapter, grid: GeoBox) -> None:

@@ -30,6 +30,10 @@ _LISTED = 1000  # scenes looked through for the nearest date where a server cann
 _TICK = timedelta(microseconds=1)
 
 
+class NoSceneError(CatalogError):
+    """The catalogue answers, and holds no scene for the question."""
+
+
 def search(
     *,
     catalog: str,
@@ -66,7 +70,7 @@ def search(
     )  # fmt: skip
     found = source.search(question)
     if not found:
-        raise CatalogError(_nothing_found(source, question, region, period))
+        raise NoSceneError(_nothing_found(source, question, region, period))
     scenes, refused = _readable(found, bands)
     if not scenes:
         raise CatalogError(_none_readable(source, region, refused))
@@ -74,7 +78,7 @@ def search(
     # Filtered here, not by the question: a catalogue's `<=` leaves out scenes of unknown cloud cover.
     clear = [item for item in items if not _too_cloudy(item, max_cloud_cover)]
     if not clear:
-        raise CatalogError(_all_cloudy(source, items, region, period, max_cloud_cover))
+        raise NoSceneError(_all_cloudy(source, items, region, period, max_cloud_cover))
     clear.sort(key=lambda item: (item_span(item), *_key(item)))
     chosen = [scenes[_key(item)] for item in clear]
     seen = coverage(footprint, [Observed(scene.footprint, scene.day) for scene in chosen])

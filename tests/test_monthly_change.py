@@ -261,3 +261,51 @@ def test_a_folder_without_regions(tmp_path: Path):
     done = tick(tmp_path, date(2024, 8, 4))
     assert done.returncode == 1
     assert "holds no region file" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def beside_last_year(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """June and July compared with those of the year before, of which July has a scene at the second call only."""
+    folder, made = tmp_path_factory.mktemp("years"), Country()
+    for day in ("2023-06-10", "2024-06-09", "2024-07-09"):
+        made.write_scene(folder / "scenes", day, changed=day > "2024")
+    write_catalog(folder / "scenes", folder / "all.ndjson")
+    write_region(folder / "regions/a.yml", "a", REGIONS["a"], SIDE, folder / "all.ndjson")
+    more = ("--since", "2024-06", "--baseline", "year-before")
+    screens = [tick(folder, date(2024, 8, 4), *more)]
+    made.write_scene(folder / "scenes", "2023-07-10", changed=False)
+    write_catalog(folder / "scenes", folder / "all.ndjson")
+    screens.append(tick(folder, date(2024, 8, 4), *more))
+    assert [one.returncode for one in screens] == [0, 0], screens
+    return folder, [one.stdout for one in screens]
+
+
+def test_the_year_before_is_mapped_and_compared_with(beside_last_year: tuple[Path, list[str]]):
+    """Also for the first month; where last year saw nothing the first month takes its place, and it is said."""
+    folder, screens = beside_last_year
+    assert "no baseline of 2023-07-01_2023-07-31" in screens[0]
+    assert "compared with 2024-06-01_2024-06-30" in screens[0]
+    assert "no baseline" not in screens[1]
+    store = ProjectStore(folder / "out/project.sqlite")
+    assert {run.period: run.details["baseline"] for run in store.runs()} == {
+        "2024-06-01/2024-06-30": "2023-06-01/2023-06-30", "2024-07-01/2024-07-31": "2023-07-01/2023-07-31",
+    }  # fmt: skip
+    facts = json.loads((folder / "out/a/2024-07-01_2024-07-31/change/change.json").read_text())
+    assert facts["before"]["period"] == "2023-07-01/2023-07-31"
+
+
+def test_what_differs_from_last_year_twice_is_confirmed(beside_last_year: tuple[Path, list[str]]):
+    """The town of 2024: seen in June beside June, confirmed in July beside July."""
+    store = ProjectStore(beside_last_year[0] / "out/project.sqlite")
+    confirmed = [alert for alert in store.alerts() if alert.status == "confirmed"]
+    assert sum(alert.area_ha for alert in confirmed) > 1
+    assert {(a.first_seen, a.last_seen) for a in confirmed} == {("2024-06-30", "2024-07-31")}
+
+
+def test_a_baseline_that_is_not_understood(tmp_path: Path):
+    """One sentence, exit code 1, nothing made."""
+    write_region(tmp_path / "regions/a.yml", "a", (8, 8), SIDE, tmp_path / "all.ndjson")
+    done = tick(tmp_path, date(2024, 8, 4), "--baseline", "last-june")
+    assert done.returncode == 1
+    assert "'last-june' is not understood" in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -98,3 +98,77 @@ def test_a_map_of_another_shape_is_refused():
     """State and map must cover the same pixels."""
     with pytest.raises(SettingsError, match="same pixels"):
         Persistence.empty((2, 2)).seen(np.zeros((2, 3), np.uint8), 1, Rule())
+
+
+def comparisons(
+    *pairs: tuple[int, int], baselines: list[int], rule: Rule = Rule(2, 3)  # noqa: B008 - frozen
+) -> list[tuple[int, int, int, int]]:  # fmt: skip
+    """(reference, candidate, first, status) of one pixel, months 13, 14, ..., each (class in the baseline, class)."""
+    state, found = Persistence.empty((1, 1)), []
+    for number, ((before, after), baseline) in enumerate(zip(pairs, baselines, strict=True), 13):
+        codes = (np.array([[code]], np.uint8) for code in (before, after))
+        state = state.compared(*codes, baseline, number, rule)
+        parts = (state.reference, state.candidate, state.first, state.status)
+        found.append(tuple(int(part[0, 0]) for part in parts))
+    return found
+
+
+def test_what_comes_every_year_is_no_change_beside_last_year():
+    """Fields green (5) and bare (7) as a year before: nothing; beside the first month the bare ones are a change."""
+    year = [(5, 5), (7, 7), (7, 7), (5, 5)]
+    assert [row[3] for row in comparisons(*year, baselines=[1, 2, 3, 4])] == [UNCHANGED] * 4
+    first = [(5, 5), (5, 7), (5, 7), (5, 5)]
+    assert [row[3] for row in comparisons(*first, baselines=[1, 1, 1, 1])][2] == CONFIRMED
+
+
+def test_a_town_is_confirmed_though_the_fields_of_last_year_differ_from_month_to_month():
+    """Built (8) where green and then bare land lay: from the class of the first sight, and told once."""
+    found = comparisons((5, 8), (7, 8), (7, 8), (5, 8), baselines=[1, 2, 3, 4])
+    assert found == [(5, 8, 13, CANDIDATE), (5, 8, 13, CONFIRMED), (8, 0, 0, UNCHANGED), (8, 0, 0, UNCHANGED)]  # fmt: skip
+
+
+def test_a_candidate_that_looks_like_last_year_again_has_reverted():
+    """Built for one month, then bare as in the same months of last year, though green was the reference."""
+    assert [row[3] for row in comparisons((5, 8), (7, 7), (7, 7), baselines=[1, 2, 3])] == [
+        CANDIDATE, CANDIDATE, REJECTED,
+    ]  # fmt: skip
+
+
+def test_a_baseline_that_shows_the_change_takes_over():
+    """Once the baseline is as young as the confirmed town, it tells the reference again; its end is news."""
+    found = comparisons((5, 8), (5, 8), (8, 8), (8, 5), baselines=[1, 2, 13, 14])
+    assert found[2:] == [(8, 0, 0, UNCHANGED), (8, 5, 16, CANDIDATE)]
+
+
+def test_beside_the_month_before_a_change_that_stays_is_confirmed():
+    """The second sight is no difference of the two months, and still the change lasts; a return is a difference."""
+    assert [row[3] for row in comparisons((2, 8), (8, 8), (8, 8), baselines=[12, 13, 14])] == [
+        CANDIDATE, CONFIRMED, UNCHANGED,
+    ]  # fmt: skip
+    assert [row[3] for row in comparisons((2, 8), (8, 2), (2, 2), baselines=[12, 13, 14])] == [
+        CANDIDATE, CANDIDATE, REJECTED,
+    ]  # fmt: skip
+
+
+def test_ground_that_the_baseline_lacks_is_not_judged():
+    """No class, no candidate, until a baseline shows it; and a gap lets a candidate wait."""
+    found = comparisons((0, 8), (0, 5), (5, 8), (0, 5), (5, 8), baselines=[1] * 5)
+    assert found == [
+        (0, 0, 0, UNCHANGED), (0, 0, 0, UNCHANGED), (5, 8, 15, CANDIDATE), (5, 8, 15, CANDIDATE),
+        (5, 8, 15, CONFIRMED),
+    ]  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.integers(1, 3), st.integers(1, 4), st.integers(0, 3))  # fmt: skip
+def test_with_one_baseline_a_comparison_is_an_observation(
+    classes: list[int], base: int, needed: int, more: int
+):
+    """Compared with the same map each time, a pixel has the story of `seen` that begins with that map."""
+    rule = Rule(needed, needed + more)
+    found = comparisons(
+        *((base, code) for code in classes), baselines=[1] * len(classes), rule=rule
+    )
+    plain = story([base, *classes], rule)[1:]
+    shifted = [(r, c, first + 11 if first else 0, s) for r, c, first, s in plain]
+    assert found == shifted

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landcover.errors import SettingsError
-from landcover.schedule import complete_months, due_periods, month
+from landcover.schedule import Baseline, complete_months, due_periods, month
 
 
 def test_a_month_is_due_when_it_is_over():
@@ -69,3 +69,25 @@ def test_what_is_no_month_is_refused(text: str):
     """The sentence shows how to write one."""
     with pytest.raises(SettingsError, match="like 2026-10"):
         month(text)
+
+
+@pytest.mark.parametrize(
+    ("choice", "period", "expected"),
+    [
+        ("first", "2026-06", "2026-04"), ("first", "2026-04", None),
+        ("previous", "2026-06", "2026-05"), ("previous", "2026-04", None),
+        ("year-before", "2026-06", "2025-06"), ("year-before", "2026-04", "2025-04"),
+        ("year-before", "2028-02", "2027-02"),
+        ("2025-07", "2026-06", "2025-07"), ("2026-06", "2026-06", None), ("2026-06", "2026-05", None),
+    ],
+)  # fmt: skip
+def test_the_baseline_of_a_month(choice: str, period: str, expected: str | None):
+    """The first month is 2026-04; a baseline is never the month itself nor a later one."""
+    found = Baseline(choice).of(month(period), month("2026-04"))
+    assert found == (month(expected) if expected else None)
+
+
+def test_a_baseline_that_is_none():
+    """The sentence says what there is."""
+    with pytest.raises(SettingsError, match=r"'last-year' is not understood; give first, previous, year-before"):  # fmt: skip
+        Baseline("last-year")

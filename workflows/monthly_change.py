@@ -1,7 +1,7 @@
 """Follow many regions month by month: `python -m workflows.monthly_change --regions regions/ --as-of 2026-11-01`.
 
-Each region's first complete month is its baseline; every later one is mapped, compared with it, and what
-differs is a candidate until it is seen again. Call it as often as a scheduler likes: a month is worked on
+Each region's first complete month is its baseline (or what --baseline says); every later one is mapped, compared
+with it, and what differs is a candidate until it is seen again. Call it as often as a scheduler likes: a month is worked on
 once it is over, missed calls are made up month by month, the last months are looked at again for late
 scenes, and what is current is skipped. One region's failure does not stop the others.
 
@@ -25,9 +25,10 @@ from landcover.errors import LandcoverError, SettingsError
 from landcover.models import read_spec
 from landcover.period import Period
 from landcover.persistence import Rule
-from landcover.schedule import complete_months, due_periods, month
-from pipeline.artifacts import fingerprint
+from landcover.schedule import FIRST, Baseline, complete_months, due_periods, month
+from pipeline.artifacts import Report, fingerprint
 from pipeline.change import ChangeSettings
+from pipeline.composite import NoViewError
 from pipeline.follow import Chapter, follow, read_alerts
 from pipeline.job import Job, plan_job
 from pipeline.metrics_file import write_metrics
@@ -35,6 +36,7 @@ from pipeline.notify import Webhook, alert_message, write_feed, write_geojson
 from pipeline.project_store import BusyError, ProjectStore
 from pipeline.region import Region, load_region
 from pipeline.run import run
+from pipeline.search import NoSceneError
 
 TEMPORARY = 75
 """Exit code for 'try again later' (EX_TEMPFAIL of sysexits.h)."""
@@ -50,6 +52,7 @@ class Watch:
     since: date | None
     settle: int
     reopen: int
+    baseline: Baseline
     rule: Rule
     settings: ChangeSettings
     options: dict[str, Any]
@@ -78,8 +81,16 @@ def monthly_change(
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(help="First month, YYYY-MM, the baseline (default: the last that is over)."),
+        typer.Option(help="First month, YYYY-MM (default: the last that is over)."),
     ] = None,
+    baseline: Annotated[
+        str,
+        typer.Option(
+            help="What a month is compared with: the first month, the previous one, the same month "
+            "the year-before, or one by name, YYYY-MM.",
+            metavar="first|previous|year-before|YYYY-MM",
+        ),
+    ] = FIRST,
     catalog: Annotated[
         str | None, typer.Option(help="STAC API or local index; the region's own otherwise.")
     ] = None,
@@ -117,7 +128,7 @@ def monthly_change(
             raise SettingsError(f"{regions} holds no region file (.yml); give a folder of them.")
         watch = Watch(
             out, (as_of or datetime.now(UTC)).date(), month(since).start if since else None, settle, reopen,
-            Rule(needed, among), ChangeSettings(min_area=min_area),
+            Baseline(baseline), Rule(needed, among), ChangeSettings(min_area=min_area),
             {"catalog": catalog, "model": model, "workers": workers, "scheduler": scheduler},
         )  # fmt: skip
         hook = Webhook(webhook) if webhook else None
@@ -190,7 +201,7 @@ def _months(region: str, watch: Watch, store: ProjectStore) -> list[Period]:
 def _chapter(
     region: Region, months: Sequence[Period], period: Period, watch: Watch, store: ProjectStore
 ) -> dict[str, Any]:
-    """Map one month and compare it with the baseline."""
+    """Map one month and compare it with its baseline."""
 
     def announce(text: str) -> None:
         typer.echo(f"{region.name} {period.folder}: {text}")
@@ -200,11 +211,10 @@ def _chapter(
     try:
         record = run(job, announce=announce, report=announce)
         figures: dict[str, Any] = {}
-        if period != months[0]:
-            before = months[months.index(period) - 1]
+        if baseline := _baseline(region, months, period, watch, announce):
             chapter = Chapter(
-                region.name, period, _job(region, months[0], watch).folder, job.folder,
-                None if before == months[0] else _job(region, before, watch).folder / "change",
+                region.name, period, _job(region, baseline, watch).folder, baseline, job.folder,
+                _followed_before(region, months, period, watch),
             )  # fmt: skip
             figures = follow(
                 chapter,
@@ -213,6 +223,7 @@ def _chapter(
                 announce=announce,
                 report=announce,
             )
+            figures["baseline"] = str(baseline)
             store.put_alerts(region.name, str(period), read_alerts(chapter.folder))
     except Exception as error:
         store.finish(region.name, str(period), error=str(error) or repr(error))
@@ -222,8 +233,37 @@ def _chapter(
     return figures
 
 
-def _job(region: Region, period: Period, watch: Watch) -> Job:
-    return plan_job(region, output=watch.out, period=str(period), refresh=True, **watch.options)
+def _baseline(
+    region: Region, months: Sequence[Period], period: Period, watch: Watch, announce: Report
+) -> Period | None:
+    """The month to compare with, mapped; None where there is none.
+
+    One from before the first month is mapped now. Where nobody saw the region then, the first month takes its place.
+    """
+    wanted = watch.baseline.of(period, months[0])
+    if wanted is None or wanted in months:
+        return wanted
+    try:
+        run(_job(region, wanted, watch, refresh=False), announce=announce, report=announce)
+    except (NoSceneError, NoViewError) as error:
+        instead = months[0] if period != months[0] else None
+        done = f"compared with {instead.folder}" if instead else "nothing to compare with"
+        announce(f"no baseline of {wanted.folder} ({error}); {done}")
+        return instead
+    return wanted
+
+
+def _followed_before(
+    region: Region, months: Sequence[Period], period: Period, watch: Watch
+) -> Path | None:
+    """Folder of the comparison of the month before; None where there is none."""
+    place = months.index(period)
+    folder = _job(region, months[place - 1], watch).folder / "change"
+    return folder if place and (folder / "follow.json").is_file() else None
+
+
+def _job(region: Region, period: Period, watch: Watch, *, refresh: bool = True) -> Job:
+    return plan_job(region, output=watch.out, period=str(period), refresh=refresh, **watch.options)
 
 
 def _tell(store: ProjectStore, watch: Watch, hook: Webhook | None, metrics: Path | None) -> bool:
