@@ -7,7 +7,7 @@ a pixel is put down to the first that takes it:
 season        the days differ by more than a tolerance, and the pair may be the time of year (crops and bare soil)
 plausibility  the pair does not happen within a few years (town to forest)
 border        the images are shifted: before, the new class lies within reach, and so does the old one after
-confidence    the product of both confidences is too low
+confidence    the product of both confidences is too low, or what both probability maps say of the change
 spectral      the images show no change of the surface: less than 50 % evidence
 area          the patch is below the minimum mapping unit: it goes into the neighbour with the longest border
 
@@ -54,10 +54,19 @@ class Maps:
     """Of both maps, percent, 0 where unknown."""
     evidence: Percent | None
     """Of spectral change, percent, 0 where unknown."""
+    chance: Percent | None = None
+    """Of the change of class, from the probabilities of all classes, percent, 0 where unknown."""
 
     @property
     def joint(self) -> Percent:
-        """Confidence that both classes are right: the product, percent; 100 where nothing is known."""
+        """How sure the classes are of the change: `chance`, else the product of both confidences, else 100 percent."""
+        if self.chance is None:
+            return self._product
+        return np.where(self.chance > 0, self.chance, self._product)
+
+    @property
+    def _product(self) -> Percent:
+        """Confidence that both classes are right, percent; 100 where nothing is known."""
         if self.confidence is None:
             return np.full(self.before.shape, 100, np.uint8)
         one, other = (np.where(c > 0, c, 100).astype(np.uint16) for c in self.confidence)
@@ -75,8 +84,8 @@ class Maps:
     def cut(self, rows: slice) -> "Maps":
         """Some of the rows."""
         sure = self.confidence and (self.confidence[0][rows], self.confidence[1][rows])
-        seen = None if self.evidence is None else self.evidence[rows]
-        return Maps(self.before[rows], self.after[rows], sure or None, seen)
+        seen, chance = (None if a is None else a[rows] for a in (self.evidence, self.chance))
+        return Maps(self.before[rows], self.after[rows], sure or None, seen, chance)
 
 
 @dataclass(frozen=True)

@@ -86,12 +86,12 @@ class SpectralChange:
 
     def _smoothed(self, first: Floats, second: Floats, valid: Mask) -> Floats:
         """Differences of the bands, smoothed over the valid pixels only."""
-        weight = _blur(valid.astype(np.float64), self.sigma)
+        weight = blur(valid.astype(np.float64), self.sigma)
         inner = np.where(valid, weight, 1.0)
         out = np.empty(first.shape, np.float64)
         for i, (a, b) in enumerate(zip(first, second, strict=True)):
             difference = np.where(valid, b * self.gain[i] + self.offset[i] - a, 0.0)
-            out[i] = np.where(valid, _blur(difference, self.sigma) / inner, 0.0)
+            out[i] = np.where(valid, blur(difference, self.sigma) / inner, 0.0)
         return out
 
 
@@ -100,7 +100,7 @@ def reach(sigma: float) -> int:
     return int(_TRUNCATE * sigma + 0.5)
 
 
-def _blur(values: Floats, sigma: float) -> Floats:
+def blur(values: Floats, sigma: float) -> Floats:
     """Gaussian filter that takes what lies outside for 0, so that rows may be cut anywhere."""
     for axis in (0, 1):
         values = gaussian_filter1d(values, sigma, axis, mode="constant", truncate=_TRUNCATE)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landcover.alteration import Alteration
 from landcover.area import PixelAreas, Tally
 from landcover.change_guards import (
     COUNTED,
@@ -22,14 +23,16 @@ from landcover.change_guards import (
     surface_changes,
 )
 from landcover.errors import RasterError, SettingsError
+from landcover.joint_probability import CHANGED, MEASURES
 from landcover.legend import LandClass, Legend
+from landcover.spectral_change import SpectralChange
 from landcover.transition_groups import IMPLAUSIBLE, SEASONAL, Transitions
 from landcover.transitions import PAIRS, TransitionMatrix, class_changes, pair_codes, pair_of
 from pipeline.artifacts import write_json, write_text
 from pipeline.change_polygons import write_changes
 from pipeline.change_record import ChangeRecord, guard_rows, transition_rows
 from pipeline.change_report import write_change_report
-from pipeline.change_survey import Survey, survey
+from pipeline.change_survey import CVA, EVIDENCE, NONE, Survey, survey
 from pipeline.class_polygons import ClassPolygons, Pixels
 from pipeline.class_raster import strips
 from pipeline.cog import CogProfile, open_cog, open_raster
@@ -56,7 +59,12 @@ class ChangeSettings:
     min_area: float = 0.0
     """Hectares below which a patch of change goes into its neighbour."""
     min_confidence: float = 25.0
-    """Least product of both confidences, percent."""
+    """Least joint confidence, percent."""
+    joint: str = CHANGED
+    """What joint confidence is where both maps have the probabilities of all classes, one of MEASURES of
+    landcover.joint_probability; else it is the product of both confidences."""
+    evidence: str = CVA
+    """How the images show a change, one of EVIDENCE of pipeline.change_survey."""
     season_tolerance: float = 45.0
     """Days of the year by which the two dates may differ before seasonal pairs are not counted."""
     off: tuple[str, ...] = ()
@@ -66,6 +74,11 @@ class ChangeSettings:
 
     def __post_init__(self) -> None:
         check_guards(self.off)
+        for name, chosen, known in (
+            ("joint confidence", self.joint, MEASURES), ("evidence", self.evidence, EVIDENCE),
+        ):  # fmt: skip
+            if chosen not in known:
+                raise SettingsError(f"The {name} '{chosen}' is not one of {', '.join(known)}.")
         if not (
             self.min_area >= 0 and 0 <= self.min_confidence <= 100 and self.season_tolerance >= 0
         ):
@@ -124,7 +137,8 @@ def change(
     ) as pair:
         report("looking at both images ...")
         transitions = Transitions(pair.legend, transition_table(settings.table))
-        work = _Work(pair, output, settings, transitions, survey(pair), strip_rows)
+        seen = survey(pair, settings.evidence)
+        work = _Work(pair, output, settings, transitions, seen, strip_rows)
         return work.done(raw=raw, report=report)
 
 
@@ -241,7 +255,7 @@ class _Work:
                 evidence = spectral.evidence(*self.pair.images(far))[
                     start : start + wide.stop - wide.start
                 ]
-            yield rows, self.pair.maps(wide, evidence)
+            yield rows, self.pair.maps(wide, evidence, self.settings.joint)
 
     def _inner(self, rows: slice) -> slice:
         """Where some rows lie in the strip that `_maps` gives."""
@@ -346,14 +360,21 @@ class _Work:
                 if shift is not None and known
                 else f"shift unknown (no two composites); reach {_UNKNOWN_REACH} px"
             ),
-            "confidence": f"joint confidence below {settings.min_confidence:g} %"
-            + ("" if all(side.confidence for side in self.pair.sides) else "; a map has none, so nothing taken out"),
-            "spectral": "evidence below 50 %"
+            "confidence": f"joint confidence below {settings.min_confidence:g} % ({_JOINT[self._joint()]})",
+            "spectral": f"evidence below 50 % ({_EVIDENCE[settings.evidence]})"
             if self.survey.spectral
+            else "no evidence asked for"
+            if settings.evidence == NONE
             else "off: there are no two composites with bands in common",
             "area": f"patches below {settings.min_area:g} ha",
         }  # fmt: skip
         return {name: text if settings.on(name) else "switched off" for name, text in said.items()}
+
+    def _joint(self) -> str | None:
+        """What joint confidence is made of: one of MEASURES, `confidences`, or None where a map has none."""
+        if self.pair.has_probabilities:
+            return self.settings.joint
+        return "confidences" if all(side.confidence for side in self.pair.sides) else None
 
     def _facts(self, record: ChangeRecord) -> dict[str, Any]:
         seen, shift = self.survey.spectral, self.survey.shift
@@ -368,10 +389,8 @@ class _Work:
             "settings": asdict(self.settings) | {"table": self.settings.table and self.settings.table.name},
             "days_of_year": list(self.survey.days),
             "shift": None if shift is None else asdict(shift),
-            "spectral": seen and {
-                "bands": list(self.pair.bands), "gain": seen.gain.tolist(), "offset": seen.offset.tolist(),
-                "spread": seen.spread.tolist(), "smoothing_pixels": seen.sigma,
-            },
+            "joint_confidence": self._joint(),
+            "spectral": seen and {"bands": list(self.pair.bands)} | _spectral_facts(seen),
             "mapped_ha": hectares(record.mapped.units.sum()),
             "raw_change_ha": hectares(record.mapped.changed),
             "counted_change_ha": hectares(record.counted.changed),
@@ -384,6 +403,22 @@ class _Work:
 
 def _percent(band: str) -> CogProfile:
     return CogProfile("uint8", [band], units=["percent"])
+
+
+_JOINT = {
+    "changed": "that the class changed, from both probability maps",
+    "transition": "of the class before and the class after, from both probability maps",
+    "confidences": "product of both confidences",
+    None: "a map has none, so nothing taken out",
+}
+_EVIDENCE = {"cva": "change vector", "mad": "multivariate alteration detection"}
+
+
+def _spectral_facts(seen: SpectralChange | Alteration) -> dict[str, Any]:
+    """What unchanged land looks like in both images."""
+    names = ("gain", "offset") if isinstance(seen, SpectralChange) else ("correlations",)
+    learned = {name: getattr(seen, name).tolist() for name in (*names, "spread")}
+    return learned | {"smoothing_pixels": seen.sigma}
 
 
 def _source(files: MapFiles) -> dict[str, Any]:
@@ -422,7 +457,9 @@ def change_lines(facts: Mapping[str, Any]) -> list[str]:
         for row in facts["guards"][1:]
     ]
     lines.append(f"Change that counts: {facts['counted_change_ha']:,.2f} ha")
-    if facts["spectral"]:
+    if facts["settings"]["evidence"] == NONE:
+        lines.append("Note: no image evidence was asked for; no image confirms these changes.")
+    elif facts["spectral"]:
         lines.append(f"Surface changed, class not or in doubt: {facts['surface_ha']:,.2f} ha")
     else:
         lines.append("Note: there are no two composites with bands in common; no image confirms these changes.")  # fmt: skip

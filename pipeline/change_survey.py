@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from landcover.alteration import Alteration
 from landcover.area import ground_size
 from landcover.change_guards import day_distance
 from landcover.registration import Shift, image_shift
@@ -19,6 +20,9 @@ _SAMPLE_SIDE, _SAMPLES = 256, 4
 """Blocks that are looked at before all is read: at most 4 x 4 of 256 x 256 pixels."""
 _ROWS = 32
 """Rows of both images read together for them."""
+CVA, MAD, NONE = "cva", "mad", "none"
+EVIDENCE = (CVA, MAD, NONE)
+"""How images show a change: by a change vector, by multivariate alteration detection, not at all."""
 _EPOCH_DAY = np.datetime64("1970-01-01")
 
 
@@ -28,7 +32,7 @@ class Survey:
 
     shift: Shift | None
     """None where there are no two composites with bands in common."""
-    spectral: SpectralChange | None
+    spectral: SpectralChange | Alteration | None
     days: tuple[float | None, float | None]
     """Median day of the year of both composites."""
 
@@ -39,14 +43,16 @@ class Survey:
         return None if one is None or other is None else day_distance(one, other)
 
 
-def survey(pair: MapPair) -> Survey:
-    """Shift, spectral change and season of two maps, from blocks on a lattice."""
+def survey(pair: MapPair, evidence: str = CVA) -> Survey:
+    """Shift, spectral change (one of EVIDENCE) and season of two maps, from blocks on a lattice."""
     days = _median_days(pair)
     if not pair.bands:
         return Survey(None, None, days)
     blocks = _blocks(pair)
     sigma = float(np.clip(_SMOOTH_METRES / ground_size(pair.grid), *_SMOOTH_PIXELS))
-    return Survey(image_shift(blocks), SpectralChange.fit(blocks, sigma), days)
+    models = {CVA: SpectralChange.fit, MAD: Alteration.fit}
+    spectral = models[evidence](blocks, sigma) if evidence in models else None
+    return Survey(image_shift(blocks), spectral, days)
 
 
 def _blocks(pair: MapPair) -> Blocks:

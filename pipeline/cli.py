@@ -598,8 +598,22 @@ def change(
         ),
     ] = 0.0,
     min_confidence: Annotated[
-        float, typer.Option(min=0, max=100, help="Least product of both confidences, percent.")
+        float, typer.Option(min=0, max=100, help="Least joint confidence of both maps, percent.")
     ] = 25.0,
+    joint: Annotated[
+        str,
+        typer.Option(
+            help="Joint confidence where both folders hold probabilities.tif: that the class changed, or that of the very transition; else it is the product of both confidences.",
+            metavar="changed|transition",
+        ),
+    ] = "changed",
+    evidence: Annotated[
+        str,
+        typer.Option(
+            help="How the images show a change: change vector, multivariate alteration detection, or not.",
+            metavar="cva|mad|none",
+        ),
+    ] = "cva",
     season_tolerance: Annotated[
         float,
         typer.Option(
@@ -638,7 +652,7 @@ def change(
 
     settings = ChangeSettings(
         min_area=min_area, min_confidence=min_confidence, season_tolerance=season_tolerance,
-        off=tuple(no_guard or ()), table=transitions,
+        joint=joint, evidence=evidence, off=tuple(no_guard or ()), table=transitions,
     )  # fmt: skip
     facts = run_shown(
         change, before=before, after=after, output=output, settings=settings, legend=legend,

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from rasterio.io import DatasetReader
 
 from landcover.change_guards import Codes, Maps, Percent
 from landcover.errors import LegendError, RasterError, SettingsError
+from landcover.joint_probability import TRANSITION, changed_percent, transition_percent
 from landcover.legend import Legend
 from landcover.period import Period
 from landcover.transitions import check_pairable
@@ -34,6 +36,7 @@ class MapFiles:
     classes: Path
     confidence: Path | None
     composite: Path | None
+    probabilities: Path | None
     period: str | None
     """Days that the map shows, `start/end`."""
     model: str | None
@@ -43,17 +46,23 @@ class MapFiles:
     def of(cls, path: Path) -> "MapFiles":
         """Those of a folder of a run, or one class raster. Raises RasterError where there is none."""
         if not path.is_dir():
-            return cls(path, None, None, None, None)
+            return cls(path, None, None, None, None, None)
         if not (path / "classes.tif").is_file():
             raise RasterError(
                 f"{path} holds no classes.tif; give the folder of a run (OUT/REGION/PERIOD) or a class raster."
             )
         record = _record(path / "run.json")
         model = record.get("model")
-        sure, image = path / "confidence.tif", path / "composite.tif"
+        sure, image, chances = (
+            file if file.is_file() else None
+            for file in (
+                path / "confidence.tif",
+                path / "composite.tif",
+                path / "probabilities.tif",
+            )
+        )
         return cls(
-            path / "classes.tif", sure if sure.is_file() else None,
-            image if image.is_file() else None, _period(record),
+            path / "classes.tif", sure, image, chances, _period(record),
             str(model["sha256"]) if isinstance(model, dict) and "sha256" in model else None,
         )  # fmt: skip
 
@@ -89,6 +98,7 @@ class _Side:
     classes: AlignedReader
     confidence: AlignedReader | None
     composite: AlignedReader | None
+    probabilities: AlignedReader | None
     recoded: NDArray[np.uint8] | None
     """Code in the first map's legend of each code, (65536,); None where the legends are one."""
 
@@ -107,6 +117,23 @@ class _Side:
         if self.confidence is None:
             return None
         return np.asarray(np.minimum(self.confidence.nearest(rows, [1])[0][0], 100), np.uint8)
+
+    def chances(self, rows: slice, codes: Sequence[int]) -> NDArray[np.uint8] | None:
+        """Probability of each class of the first map, 1 + 254 p, (classes, rows, cols), 0 where unknown.
+
+        codes: those classes. What leads to one class by the crosswalk is added up.
+        """
+        if self.probabilities is None:
+            return None
+        own = self.raster.legend.codes
+        steps = self.probabilities.nearest(rows, range(1, len(own) + 1))[0]
+        sums = np.zeros((len(codes), *steps.shape[1:]), np.int16)
+        for code, band in zip(own, steps, strict=True):
+            there = code if self.recoded is None else int(self.recoded[code])
+            if there in codes:
+                sums[codes.index(there)] += np.maximum(band, 1) - np.uint8(1)
+        known = (steps > 0).all(axis=0)
+        return np.where(known, np.minimum(sums, 254) + 1, 0).astype(np.uint8)
 
     def bands(self) -> dict[str, int]:
         """Number of each measured band of the composite, by name."""
@@ -144,12 +171,29 @@ class MapPair:
         first, second = (side.bands() for side in self.sides)
         return tuple(name for name in first if name in second)
 
-    def maps(self, rows: slice, evidence: Percent | None) -> Maps:
-        """Classes and confidence of some rows."""
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether both maps have the probabilities of all classes."""
+        return all(side.probabilities for side in self.sides)
+
+    def maps(self, rows: slice, evidence: Percent | None, measure: str) -> Maps:
+        """Classes and confidence of some rows; measure: what is taken of probabilities, one of MEASURES."""
         before, after = (side.codes(rows) for side in self.sides)
         one, other = (side.sure(rows) for side in self.sides)
         known = None if one is None or other is None else (one, other)
-        return Maps(before, after, known, evidence)
+        chance = self._chance(rows, before, after, measure)
+        return Maps(before, after, known, evidence, chance)
+
+    def _chance(self, rows: slice, before: Codes, after: Codes, measure: str) -> Percent | None:
+        codes = self.legend.codes
+        one, other = (side.chances(rows, codes) for side in self.sides)
+        if one is None or other is None:
+            return None
+        if measure != TRANSITION:
+            return changed_percent(one, other)
+        places = np.zeros(256, np.uint8)
+        places[list(codes)] = range(len(codes))
+        return transition_percent(one, other, places[before], places[after])
 
     def images(self, rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:  # fmt: skip
         """Both composites (bands, rows, cols), and where both hold data."""
@@ -224,7 +268,8 @@ def _pair(
     sides = [
         _Side(
             raster, AlignedReader(raster.dataset, first.grid),
-            _reader(stack, one.confidence, first.grid), _reader(stack, one.composite, first.grid), table,
+            _reader(stack, one.confidence, first.grid), _reader(stack, one.composite, first.grid),
+            _reader(stack, one.probabilities, first.grid), table,
         )
         for raster, one, table in zip(rasters, files, tables, strict=True)
     ]  # fmt: skip
@@ -243,12 +288,24 @@ def _check_kinds(side: _Side) -> None:
         raise RasterError(
             f"{sure.dataset.name} is no confidence raster: one band of uint8, percent."
         )
+    chances = side.probabilities
+    if chances and not _are_of(chances.dataset, side.raster.legend):
+        raise RasterError(
+            f"{chances.dataset.name} is no probability raster of {side.raster.dataset.name}: a band of uint8 for each "
+            "class, named by its code; make it by --probabilities in the same run, or take it away."
+        )
     image = side.composite
     if image and not set(image.dataset.dtypes) <= {"uint8", "uint16"}:
         raise RasterError(
             f"{image.dataset.name} has bands of {', '.join(sorted(set(image.dataset.dtypes)))}; a composite of "
             "ours has whole numbers (uint16): make it by landcover composite."
         )
+
+
+def _are_of(chances: DatasetReader, legend: Legend) -> bool:
+    """Whether a raster holds the probabilities of a legend's classes, in its order."""
+    named = [str(name or "").partition(" ")[0] for name in chances.descriptions]
+    return named == [str(code) for code in legend.codes] and set(chances.dtypes) == {"uint8"}
 
 
 def _recoded(

@@ -405,3 +405,143 @@ def test_the_command_line(tmp_path: Path):
     assert bad.returncode == 1
     assert bad.stderr.startswith("error: There is no guard 'clouds'")
     assert not (tmp_path / "bad").exists()
+
+
+def chances(codes: np.ndarray, sure: float) -> np.ndarray:
+    """Probabilities, 1 + 254 p: so much for the class of the map, the rest evenly for the others."""
+    count = len(LEGEND.classes)
+    share = np.full((count, *codes.shape), (1 - sure) / (count - 1))
+    for band, code in enumerate(LEGEND.codes):
+        share[band][codes == code] = sure
+    return np.where(codes > 0, np.rint(1 + 254 * share), 0).astype(np.uint8)
+
+
+def write_chances(
+    folder: Path, values: np.ndarray, grid: GeoBox = GRID, legend: Legend = LEGEND
+) -> None:
+    """As `landcover segment --probabilities` writes them."""
+    names = [f"{c.code} {c.name}" for c in legend.classes]
+    with open_cog(folder / "probabilities.tif", grid, CogProfile("uint8", names)) as cog:
+        cog.write(values)
+
+
+def sure_pair(folder: Path, sure: float) -> tuple[Path, Path]:
+    """Two maps with a new town and probabilities of all classes, without images."""
+    before = classes(1)
+    maps = []
+    for name, codes in (("a", before), ("b", town(before))):
+        maps.append(write_map(folder / name, codes, sure=np.where(codes > 0, 100 * sure, 0)))
+        write_chances(folder / name, chances(codes, sure))
+    return maps[0], maps[1]
+
+
+@pytest.mark.parametrize(("joint", "percent"), [("changed", 90), ("transition", 25)])
+def test_probabilities_tell_how_sure_a_change_is(tmp_path: Path, joint: str, percent: int):
+    """Each class at 0.5: that it changed 1 - 2 x 0.5 x 0.0714 - 6 x 0.0714^2 = 0.898, that very transition 0.25."""
+    first, second = sure_pair(tmp_path, 0.5)
+    facts = run(
+        first, second, tmp_path / "out", settings=ChangeSettings(joint=joint, off=("border",))
+    )
+    assert facts["joint_confidence"] == joint
+    assert "both probability maps" in facts["guards"][4]["setting"]
+    new = read(tmp_path / "out/change.tif")
+    percents = read(tmp_path / "out/change_confidence.tif")[new // 256 != new % 256]
+    assert len(percents)
+    assert set(percents.tolist()) == {percent}
+
+
+def test_without_probabilities_on_both_sides_the_confidences_are_multiplied(tmp_path: Path):
+    """One side alone says nothing; it is recorded which was used."""
+    first, second = sure_pair(tmp_path, 0.6)
+    (second / "probabilities.tif").unlink()
+    facts = run(first, second, tmp_path / "out", settings=ChangeSettings(off=("border",)))
+    assert facts["joint_confidence"] == "confidences"
+    assert "product of both confidences" in facts["guards"][4]["setting"]
+    new = read(tmp_path / "out/change.tif")
+    assert set(read(tmp_path / "out/change_confidence.tif")[new // 256 != new % 256].tolist()) == {
+        36
+    }
+
+
+@pytest.mark.parametrize("joint", ["changed", "transition"])
+def test_probabilities_of_one_map_twice_give_no_change_and_cutting_changes_no_byte(
+    tmp_path: Path, joint: str
+):
+    """Identity, and strips of seven rows with a second map on a grid of its own."""
+    first, _ = sure_pair(tmp_path, 0.4)
+    settings = ChangeSettings(joint=joint, min_confidence=15, off=("border", "plausibility"))
+    facts = run(first, first, tmp_path / "same", settings=settings)
+    assert facts["raw_change_ha"] == facts["counted_change_ha"] == 0
+    codes, other = (
+        classes(2),
+        GeoBox((96, 120), GRID.affine * Affine.translation(2.4, -1.7), GRID.crs),
+    )
+    second = write_map(tmp_path / "c", codes, grid=other, sure=np.where(codes > 0, 80, 0))
+    write_chances(second, chances(codes, 0.7), other)
+    run(first, second, tmp_path / "one", settings=settings)
+    run(first, second, tmp_path / "two", settings=settings, strip_rows=7)
+    assert digests(tmp_path / "two") == digests(tmp_path / "one")
+
+
+def test_probabilities_go_through_the_crosswalk(tmp_path: Path):
+    """Two of their classes are one of ours: their probabilities are added up, what leads nowhere is left out."""
+    before = np.full((96, 120), 2, np.uint8)
+    first = write_map(tmp_path / "a", before)
+    write_chances(first, chances(before, 1.0))
+    theirs = Legend((LandClass(10, "Oak", "#00aa00"), LandClass(11, "Pine", "#00bb00"), LandClass(50, "Towns", "#aa0000")))  # fmt: skip
+    after = np.full((96, 120), 50, np.uint8)
+    second = write_map(tmp_path / "b", after, legend=theirs)
+    parts = np.array([0.2, 0.2, 0.6])[:, None, None] * np.ones(after.shape)
+    write_chances(second, np.rint(1 + 254 * parts).astype(np.uint8), legend=theirs)
+    table = tmp_path / "steps.csv"
+    table.write_text(
+        "from_code,from_name,to_code,to_name,lossy,note\n10,Oak,2,Tree cover,no,\n11,Pine,2,Tree cover,no,\n"
+        "50,Towns,8,Built-up,no,\n"
+    )
+    run(first, second, tmp_path / "out", crosswalk=str(table))
+    assert set(np.unique(read(tmp_path / "out/change_confidence.tif"))) == {60}
+
+
+def test_probabilities_of_something_else_are_refused(tmp_path: Path):
+    """Of other classes: the sentence says how to make them."""
+    first, second = sure_pair(tmp_path, 0.9)
+    other = Legend(tuple(LandClass(c.code + 20, c.name, c.color) for c in LEGEND.classes))
+    write_chances(second, chances(classes(1), 0.9), legend=other)
+    with pytest.raises(RasterError, match=r"b/probabilities.tif is no probability raster of .* by --probabilities"):  # fmt: skip
+        run(first, second, tmp_path / "out")
+
+
+def test_evidence_by_multivariate_alteration(tmp_path: Path):
+    """The new town is found, a flip without spectral change is not, and nothing in a map against itself."""
+    first, second = pair(tmp_path)
+    settings = ChangeSettings(evidence="mad")
+    facts = run(first, second, tmp_path / "out", settings=settings)
+    new = read(tmp_path / "out/change.tif")
+    before = classes(1)
+    truth = np.zeros(before.shape, np.bool_)
+    truth[40:70, 50:90] = before[40:70, 50:90] != 8
+    assert (new // 256 != new % 256)[truth].mean() > 0.9
+    assert "multivariate alteration" in facts["guards"][5]["setting"]
+    assert len(facts["spectral"]["correlations"]) == 6
+    flipped = write_map(tmp_path / "c", town(before), image=image_of(before, 6), day=19_731)
+    facts = run(first, flipped, tmp_path / "flip", settings=settings)
+    assert facts["counted_change_ha"] < 0.02 * facts["raw_change_ha"]
+    facts = run(first, first, tmp_path / "same", settings=settings)
+    assert facts["counted_change_ha"] == facts["surface_ha"] == 0
+
+
+def test_no_evidence_asked_for(tmp_path: Path):
+    """Nothing is taken out by the images, and it is said."""
+    first, second = pair(tmp_path)
+    facts = run(first, second, tmp_path / "out", settings=ChangeSettings(evidence="none"))
+    assert facts["spectral"] is None
+    assert not (tmp_path / "out/spectral.tif").exists()
+    assert facts["guards"][5]["setting"] == "no evidence asked for"
+    assert any("no image evidence was asked for" in line for line in change_lines(facts))
+
+
+@pytest.mark.parametrize(("name", "words"), [("evidence", "The evidence 'x'"), ("joint", "The joint confidence 'x'")])  # fmt: skip
+def test_settings_that_are_none(name: str, words: str):
+    """The sentence lists those that there are."""
+    with pytest.raises(SettingsError, match=f"{words} is not one of "):
+        ChangeSettings(**{name: "x"})
