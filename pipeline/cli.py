@@ -117,6 +117,13 @@ def run(
     runtime: Runtime = "torch-fp32",
     tta: Flips = False,
     smooth: Smooth = None,
+    probabilities: Annotated[
+        bool,
+        typer.Option(
+            "--probabilities",
+            help="Keep probabilities.tif, a band for each class: 1 + 254 x probability.",
+        ),
+    ] = False,
     min_area: MinArea = 0.0,
     simplify: Simplify = 0.0,
     connectivity: Connectivity = 4,
@@ -142,7 +149,7 @@ def run(
         "min_area": min_area, "simplify": simplify, "connectivity": connectivity,
         "instances": tuple(instances or ()), "formats": tuple(formats or ()), "workers": workers,
         "scheduler": scheduler, "refresh": refresh, "crosswalks": tuple(crosswalk or ()),
-        "zones": zones, "zone_id": zone_id, "zone_layer": zone_layer,
+        "zones": zones, "zone_id": zone_id, "zone_layer": zone_layer, "probabilities": probabilities,
     }  # fmt: skip
     _run(
         plan_job(place, output=out, period=period, catalog=catalog, model=_model(model), **options)

@@ -48,6 +48,8 @@ class Job(BaseModel):
     """Average the eight flips and rotations of each tile."""
     smooth: tuple[str, ...] = ()
     """Smoothing steps of the class map, such as `majority:1`."""
+    probabilities: bool = False
+    """Keep the probabilities of all classes, probabilities.tif; never changes the map."""
     min_area: float = Field(default=0.0, ge=0)
     """Hectares below which a polygon goes into its neighbour."""
     simplify: float = Field(default=0.0, ge=0)

@@ -51,9 +51,12 @@ def _run(job: Job, announce: Report, report: Report) -> dict[str, Any]:
     image = ledger.stage(
         "composite", [scenes, _place(job)], [at / "composite.tif"], _composite(job, ledger, report)
     )
+    rasters = [at / "classes.tif", at / "confidence.tif", *_kept(job)]
+    _remove_unasked(ledger, "segment", rasters)
     maps = ledger.stage(
-        "segment", [image, file_hash(job.model), job.runtime, job.device, job.d4, job.smooth],
-        [at / "classes.tif", at / "confidence.tif"], _segment(job, report),
+        "segment",
+        [image, file_hash(job.model), job.runtime, job.device, job.d4, job.smooth, *(p.name for p in _kept(job))],
+        rasters, _segment(job, report),
     )  # fmt: skip
     by_zone = zones.fingerprint if zones else None
     vectors = ledger.stage(
@@ -84,6 +87,10 @@ def _run(job: Job, announce: Report, report: Report) -> dict[str, Any]:
 
 def _zones(job: Job) -> Zones | None:
     return read_zones(job.zones, job.zone_id, job.zone_layer) if job.zones else None
+
+
+def _kept(job: Job) -> list[Path]:
+    return [job.folder / "probabilities.tif"] if job.probabilities else []
 
 
 def _tables(areas: Path, zones: Zones | None, walks: Sequence[NamedCrosswalk]) -> list[Path]:
@@ -294,6 +301,7 @@ def _segment(job: Job, report: Report) -> Work:
             model=job.model,
             classes=job.folder / "classes.tif",
             confidence=job.folder / "confidence.tif",
+            probabilities=next(iter(_kept(job)), None),
             runtime=job.runtime,
             device=job.device,
             d4=job.d4,

@@ -109,6 +109,20 @@ def monthly_change(
     min_area: Annotated[
         float, typer.Option(min=0, help="Hectares below which a change is left out.")
     ] = 0.1,
+    probabilities: Annotated[
+        bool,
+        typer.Option(
+            "--probabilities",
+            help="Keep the probabilities of all classes; they tell how sure a change is.",
+        ),
+    ] = False,
+    evidence: Annotated[
+        str,
+        typer.Option(
+            help="How the images show a change: change vector, multivariate alteration detection, or not.",
+            metavar="cva|mad|none",
+        ),
+    ] = "cva",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes of this machine that segment.")
     ] = None,
@@ -128,8 +142,9 @@ def monthly_change(
             raise SettingsError(f"{regions} holds no region file (.yml); give a folder of them.")
         watch = Watch(
             out, (as_of or datetime.now(UTC)).date(), month(since).start if since else None, settle, reopen,
-            Baseline(baseline), Rule(needed, among), ChangeSettings(min_area=min_area),
-            {"catalog": catalog, "model": model, "workers": workers, "scheduler": scheduler},
+            Baseline(baseline), Rule(needed, among), ChangeSettings(min_area=min_area, evidence=evidence),
+            {"catalog": catalog, "model": model, "workers": workers, "scheduler": scheduler,
+             "probabilities": probabilities},
         )  # fmt: skip
         hook = Webhook(webhook) if webhook else None
         store = ProjectStore(out / _STORE)
