@@ -25,6 +25,7 @@ from landcover.legend import Legend
 from landcover.period import Period
 from pipeline.artifacts import write_json
 from pipeline.change import ChangeSettings, change
+from pipeline.change_survey import CVA, MAD
 from pipeline.cog import open_raster, raster_grid, read_legend
 from pipeline.composite import composite
 from pipeline.items import read_index
@@ -34,7 +35,7 @@ from pipeline.segment import segment
 from pipeline.transition_table import transition_table
 
 BANDS = ("blue", "green", "red", "nir", "swir16", "swir22")
-METHODS = ("post-classification", "change vector", "ours")
+METHODS = ("post-classification", "change vector", "ours", "ours by MAD")
 _URBAN = ("urban", "bare")
 """Kinds of classes between which building shows: what is built on is bare for a while."""
 Mask = NDArray[np.bool_]
@@ -101,16 +102,18 @@ def score(case: Case, data: Path, work: Path) -> dict[str, Score]:
     days = [view.period or "" for view in case.show.views[:2]]
     for day in days:
         _map(case, day, work)
-    change(
-        before=work / days[0], after=work / days[1], output=work / "change", settings=ChangeSettings(),
-        report=_quiet,
-    )  # fmt: skip
+    for name, evidence in (("change", CVA), ("change-mad", MAD)):
+        change(
+            before=work / days[0], after=work / days[1], output=work / name,
+            settings=ChangeSettings(evidence=evidence), report=_quiet,
+        )  # fmt: skip
     first, second, seen = _pixels(work, days)
     known = case.known & seen
     masks = {
         METHODS[0]: _plain(work, days, urban_only=case.urban_only),
         METHODS[1]: change_vector(first, second, seen),
         METHODS[2]: _ours(work / "change", urban_only=case.urban_only),
+        METHODS[3]: _ours(work / "change-mad", urban_only=case.urban_only),
     }
     return {name: Score.of(mask[known], case.truth[known]) for name, mask in masks.items()}
 

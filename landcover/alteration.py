@@ -28,6 +28,8 @@ _ROUNDS, _STILL = 30, 1e-3
 _PIXELS = 2**18
 """Pixels that are learned from, at most about so many."""
 _FEWEST = 100
+_LEAST_WEIGHT = 1e-9
+"""Of a pixel, so that never all of them weigh nothing."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +63,18 @@ class Alteration:
         cls, blocks: Sequence[tuple[Floats, Floats, Mask]], sigma: float
     ) -> "Alteration | None":
         """Learn from blocks of both images, as `SpectralChange.fit` does; None where too few pixels hold data."""
-        count = sum(int(valid.sum()) for _, _, valid in blocks)
-        if count < _FEWEST:
-            return None
-        step = max(1, round(np.sqrt(count / _PIXELS)))
+        step = max(1, round(np.sqrt(sum(int(valid.sum()) for *_, valid in blocks) / _PIXELS)))
         parts = [_sample(*block, sigma, step) for block in blocks]
         weights = [np.ones(first.shape[1]) for first, _ in parts]
+        if sum(map(len, weights)) < _FEWEST:
+            return None
         before = np.full(len(parts[0][0]), np.inf)
         for done in range(1, _ROUNDS + 1):
             rough = cls._from(Moments.of(parts, weights), sigma, done)
             if np.abs(rough.correlations - before).max() < _STILL:
                 break
             before = rough.correlations
-            weights = [rough.no_change(*part) for part in parts]
+            weights = [np.maximum(rough.no_change(*part), _LEAST_WEIGHT) for part in parts]
         return rough.standardised(parts)
 
     @classmethod
@@ -81,11 +82,8 @@ class Alteration:
         """The transformation of weighted moments, spread as the correlations tell."""
         bands = len(moments.mean) // 2
         noise = np.eye(bands) * _ROUNDING_VARIANCE
-        one, other = (
-            moments.covariance[:bands, :bands] + noise,
-            moments.covariance[bands:, bands:] + noise,
-        )
-        root, other_root = cholesky(one, lower=True), cholesky(other, lower=True)
+        root = cholesky(moments.covariance[:bands, :bands] + noise, lower=True)
+        other_root = cholesky(moments.covariance[bands:, bands:] + noise, lower=True)
         between = solve_triangular(root, moments.covariance[:bands, bands:], lower=True)
         between = solve_triangular(other_root, between.T, lower=True).T
         left, correlations, right = np.linalg.svd(between)

@@ -15,6 +15,7 @@ from landcover.transition_groups import Transitions
 from landcover.transitions import PAIRS
 from pipeline.change_polygons import drawn
 from pipeline.change_record import ChangeRecord, guard_rows, transition_rows
+from pipeline.change_survey import NONE
 from pipeline.cog import open_raster
 from pipeline.flow_chart import flow_chart
 from pipeline.map_pair import MapFiles, MapPair
@@ -128,7 +129,9 @@ def _notes(pair: MapPair, facts: Mapping[str, Any]) -> list[str]:
         notes.append(f"The maps have different grids: {facts['grid']}.")
     if facts["same_model"] is False:
         notes.append("The maps were made by different models: part of the change is between the models.")  # fmt: skip
-    if facts["spectral"] is None:
+    if facts["settings"]["evidence"] == NONE:
+        notes.append("No evidence of the images was asked for: no image confirms these changes.")
+    elif facts["spectral"] is None:
         notes.append("There are no two composites with bands in common: no image confirms these changes.")  # fmt: skip
     one, other = facts["days_of_year"]
     if one is not None and other is not None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -42,6 +42,7 @@ def test_no_data_is_unknown():
         assert transition_percent(before, after, here, here).tolist() == [[0]]
 
 
+@settings(deadline=None)
 @given(before=CHANCES, after=CHANCES)
 def test_change_is_the_sum_of_all_transitions_between_two_classes(
     before: np.ndarray, after: np.ndarray
@@ -59,6 +60,7 @@ def test_change_is_the_sum_of_all_transitions_between_two_classes(
     assert np.array_equal(found[1:3], changed_percent(before[:, 1:3], after[:, 1:3]))
 
 
+@settings(deadline=None)
 @given(before=CHANCES, after=CHANCES)
 def test_that_it_changed_is_at_least_as_sure_as_how(before: np.ndarray, after: np.ndarray):
     """A transition between two classes is one way to change."""
