@@ -58,8 +58,8 @@ class ChangeSettings:
 
     min_area: float = 0.0
     """Hectares below which a patch of change goes into its neighbour."""
-    min_confidence: float = 25.0
-    """Least joint confidence, percent."""
+    min_confidence: float | None = None
+    """Least joint confidence, percent; None for 80 that the class changed, 25 for that very transition."""
     joint: str = CHANGED
     """What joint confidence is where both maps have the probabilities of all classes, one of MEASURES of
     landcover.joint_probability; else it is the product of both confidences."""
@@ -79,11 +79,10 @@ class ChangeSettings:
         ):  # fmt: skip
             if chosen not in known:
                 raise SettingsError(f"The {name} '{chosen}' is not one of {', '.join(known)}.")
-        if not (
-            self.min_area >= 0 and 0 <= self.min_confidence <= 100 and self.season_tolerance >= 0
-        ):
+        least = self.min_confidence or 0.0
+        if not (self.min_area >= 0 and 0 <= least <= 100 and self.season_tolerance >= 0):
             raise SettingsError(
-                f"The minimum area is {self.min_area:g} ha, the minimum confidence {self.min_confidence:g} %, the "
+                f"The minimum area is {self.min_area:g} ha, the minimum confidence {least:g} %, the "
                 f"season tolerance {self.season_tolerance:g} days; give 0 or more, and 100 % at most."
             )  # fmt: skip
 
@@ -165,7 +164,7 @@ class _Work:
             self.transitions.are(SEASONAL) if settings.on("season") and is_other_season else None,
             self.transitions.are(IMPLAUSIBLE) if settings.on("plausibility") else None,
             self._reach() if settings.on("border") else 0,
-            settings.min_confidence if settings.on("confidence") else 0.0,
+            self._least_confidence() if settings.on("confidence") else 0.0,
             settings.on("spectral"),
         )
 
@@ -360,7 +359,7 @@ class _Work:
                 if shift is not None and known
                 else f"shift unknown (no two composites); reach {_UNKNOWN_REACH} px"
             ),
-            "confidence": f"joint confidence below {settings.min_confidence:g} % ({_JOINT[self._joint()]})",
+            "confidence": f"joint confidence below {self._least_confidence():g} % ({_JOINT[self._joint()]})",
             "spectral": f"evidence below 50 % ({_EVIDENCE[settings.evidence]})"
             if self.survey.spectral
             else "no evidence asked for"
@@ -375,6 +374,11 @@ class _Work:
         if self.pair.has_probabilities:
             return self.settings.joint
         return "confidences" if all(side.confidence for side in self.pair.sides) else None
+
+    def _least_confidence(self) -> float:
+        """Percent."""
+        given = self.settings.min_confidence
+        return _LEAST_CONFIDENCE.get(self._joint() or "", 25.0) if given is None else given
 
     def _facts(self, record: ChangeRecord) -> dict[str, Any]:
         seen, shift = self.survey.spectral, self.survey.shift
@@ -411,6 +415,8 @@ _JOINT = {
     "confidences": "product of both confidences",
     None: "a map has none, so nothing taken out",
 }
+_LEAST_CONFIDENCE = {"changed": 80.0, "transition": 25.0, "confidences": 25.0}
+"""Percent. Flat probabilities make any change likely, so that it changed asks for more than how."""
 _EVIDENCE = {"cva": "change vector", "mad": "multivariate alteration detection"}
 
 

@@ -605,8 +605,13 @@ def change(
         ),
     ] = 0.0,
     min_confidence: Annotated[
-        float, typer.Option(min=0, max=100, help="Least joint confidence of both maps, percent.")
-    ] = 25.0,
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Least joint confidence of both maps, percent (default: 80 that the class changed, else 25).",
+        ),
+    ] = None,
     joint: Annotated[
         str,
         typer.Option(

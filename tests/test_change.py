@@ -545,3 +545,25 @@ def test_settings_that_are_none(name: str, words: str):
     """The sentence lists those that there are."""
     with pytest.raises(SettingsError, match=f"{words} is not one of "):
         ChangeSettings(**{name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("joint", "least", "counts"),
+    [("changed", None, False), ("changed", 50.0, True), ("transition", None, True), ("transition", 40.0, False)],
+)  # fmt: skip
+def test_how_sure_a_change_must_be(tmp_path: Path, joint: str, least: float | None, counts: bool):
+    """Two classes at 0.6 and 0.4 that swap: changed by 52 %, that very transition 36 %; 80 and 25 are asked for."""
+    codes = np.full((96, 120), 5, np.uint8)
+    for name, code, other in (("a", 5, 7), ("b", 7, 5)):
+        write_map(tmp_path / name, np.full_like(codes, code))
+        steps = np.ones((len(LEGEND.classes), *codes.shape), np.uint8)
+        steps[LEGEND.codes.index(code)], steps[LEGEND.codes.index(other)] = 153, 103
+        write_chances(tmp_path / name, steps)
+    settings = ChangeSettings(
+        joint=joint, min_confidence=least, off=("border", "season", "plausibility")
+    )
+    facts = run(tmp_path / "a", tmp_path / "b", tmp_path / "out", settings=settings)
+    assert (facts["counted_change_ha"] == facts["raw_change_ha"]) == counts
+    assert set(np.unique(read(tmp_path / "out/change_confidence.tif"))) == {
+        52 if joint == "changed" else 36
+    }
