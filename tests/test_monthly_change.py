@@ -284,7 +284,7 @@ def test_the_year_before_is_mapped_and_compared_with(beside_last_year: tuple[Pat
     """Also for the first month; where last year saw nothing the first month takes its place, and it is said."""
     folder, screens = beside_last_year
     assert "no baseline of 2023-07-01_2023-07-31" in screens[0]
-    assert "compared with 2024-06-01_2024-06-30" in screens[0]
+    assert "so compared with 2024-06-01_2024-06-30" in screens[0]
     assert "no baseline" not in screens[1]
     store = ProjectStore(folder / "out/project.sqlite")
     assert {run.period: run.details["baseline"] for run in store.runs()} == {

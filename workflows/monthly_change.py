@@ -263,7 +263,7 @@ def _baseline(
     except (NoSceneError, NoViewError) as error:
         instead = months[0] if period != months[0] else None
         done = f"compared with {instead.folder}" if instead else "nothing to compare with"
-        announce(f"no baseline of {wanted.folder} ({error}); {done}")
+        announce(f"no baseline of {wanted.folder}, so {done}: {error}")
         return instead
     return wanted
 
