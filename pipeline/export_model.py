@@ -149,23 +149,28 @@ def to_onnx(checkpoint: Checkpoint) -> bytes:
     """
     import onnx
 
-    spec, found = checkpoint.spec, io.BytesIO()
+    spec = checkpoint.spec
     example = torch.zeros(1, len(spec.bands), spec.tile, spec.tile)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            warnings.catch_warnings(),
+            torch.no_grad(),
+        ):
             # Tracing warns that it is deprecated; its successor takes 25 times as long, and two more packages.
             warnings.simplefilter("ignore")
+            made = Path(folder) / "model.onnx"
             torch.onnx.export(
-                checkpoint.network.eval(), (example,), found, dynamo=False, opset_version=_OPSET,
+                checkpoint.network.eval(), (example,), made, dynamo=False, opset_version=_OPSET,
                 input_names=[INPUT], output_names=[OUTPUT],
                 dynamic_axes={INPUT: {0: "n"}, OUTPUT: {0: "n"}},
             )  # fmt: skip
+            model = onnx.load_model_from_string(made.read_bytes())
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"The architecture {spec.architecture} with the encoder {spec.encoder} cannot be exported: {reason}"
         ) from error
-    model = onnx.load_model_from_string(found.getvalue())
     for end, channels in ((model.graph.input[0], spec.bands), (model.graph.output[0], spec.legend)):
         shape = end.type.tensor_type.shape
         for axis, size in enumerate((len(channels), spec.tile, spec.tile), 1):

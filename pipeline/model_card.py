@@ -77,7 +77,7 @@ def parameters(path: Path) -> int | None:
         return None
     with safe_open(path, framework="numpy") as stream:
         names = [name for name in stream.keys() if not name.endswith(_STATISTICS)]  # noqa: SIM118 - no iterator
-        return sum(math.prod(stream.get_slice(name).get_shape()) for name in names)
+        return sum(int(math.prod(stream.get_slice(name).get_shape())) for name in names)
 
 
 def write_model_card(

@@ -287,7 +287,7 @@ def _rate(runtime: Runtime, windows: NDArray[np.float32]) -> float:
     started = time.perf_counter()
     for i in range(len(windows)):
         runtime.logits(windows[i : i + 1])
-    pixels = windows.shape[0] * windows.shape[1] * windows.shape[2]
+    pixels = float(windows.shape[0] * windows.shape[1] * windows.shape[2])
     return pixels / 1e6 / (time.perf_counter() - started)
 
 
