@@ -27,7 +27,8 @@ from pipeline.training_config import ModelSettings, Teacher, TrainingConfig
 
 STEPS = 500
 """Of training after channels were taken, unless said otherwise."""
-_BATCH = 8
+_BATCH, _CHIP = 8, 128
+"""Chips a step, and their side at most, pixels."""
 _VALIDATIONS = 5
 
 
@@ -107,7 +108,7 @@ def _trained(
         start = Path(folder) / "pruned.safetensors"
         save_checkpoint(start, network, spec)
         config = TrainingConfig(
-            dataset=data, model=ModelSettings(start=start), tile=spec.tile, batch=_BATCH,
+            dataset=data, model=ModelSettings(start=start), tile=min(spec.tile, _CHIP), batch=_BATCH,
             steps=-(-steps // every) * every, validate_every=every, seed=seed,
             teacher=Teacher(checkpoint=teacher), baseline=None, device="cpu",
         )  # fmt: skip
