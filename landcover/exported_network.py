@@ -5,6 +5,7 @@ pickle, no custom operators, no second file but OpenVINO's weights, whose hash t
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ SPEC, PRECISION, WEIGHTS = "landcover", "landcover_precision", "landcover_weight
 PRECISIONS = ("fp32", "fp16", "int8")
 _LARGEST = 2**31 - 1
 """Bytes of a file; protobuf, of which ONNX is made, ends there too."""
+_PINNED = re.compile(rf'<{WEIGHTS} value="([0-9a-f]{{64}})"'.encode())
 _DOMAINS = {"", "ai.onnx"}
 
 
@@ -127,18 +129,20 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 def _openvino(path: Path, graph: bytes) -> _Content:
     weights = _bytes(path.with_suffix(".bin"))
+    pinned = _PINNED.search(graph)  # before OpenVINO sees anything of either file
+    if pinned is None:
+        raise _undescribed(path)
+    if pinned[1].decode() != hashlib.sha256(weights).hexdigest():
+        raise CheckpointError(
+            f"{path.with_suffix('.bin')} does not belong to {path.name}; the two files are made together "
+            "and go together: export the model again."
+        )
     model = read_openvino(path.name, graph, weights)
 
     def said(key: str) -> str | None:
         return str(model.get_rt_info([key]).astype(str)) if model.has_rt_info([key]) else None
 
-    spec = _said(path, said(SPEC))
-    if said(WEIGHTS) != hashlib.sha256(weights).hexdigest():
-        raise CheckpointError(
-            f"{path.with_suffix('.bin')} does not belong to {path.name}; the two files are made together "
-            "and go together: export the model again."
-        )
-    return _Content(spec, said(PRECISION) or "", weights)
+    return _Content(_said(path, said(SPEC)), said(PRECISION) or "", weights)
 
 
 def read_openvino(name: str, graph: bytes, weights: bytes) -> Any:
@@ -156,7 +160,11 @@ def read_openvino(name: str, graph: bytes, weights: bytes) -> Any:
 
 def _said(path: Path, spec: str | None) -> str:
     if spec is None:
-        raise CheckpointError(
-            f"{path} has no '{SPEC}' description (bands, scaling, legend); make it with `landcover model export`."
-        )
+        raise _undescribed(path)
     return spec
+
+
+def _undescribed(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path} has no '{SPEC}' description (bands, scaling, legend); make it with `landcover model export`."
+    )
