@@ -34,8 +34,10 @@ from pipeline.model_trial import (
     check_budget,
     file_size,
     sample,
+    split_places,
     try_models,
 )
+from pipeline.window_labeller import band_numbers
 
 BUDGET = 0.01
 """Mean IoU that may be lost, unless said otherwise."""
@@ -89,6 +91,8 @@ def export_model(
             f"{model} is exported already; give the checkpoint (.safetensors) that it was made from."
         )
     dataset = load_dataset(data, report)
+    band_numbers(dataset, checkpoint.spec.bands)  # to know before the work
+    split_places(dataset, checkpoint.spec, "test")
     report(f"exporting {model.name} as {output.suffix[1:]}, {precision} ...")
     graph = to_onnx(checkpoint)
     if precision == "int8":

@@ -24,6 +24,7 @@ from pipeline.model_trial import (
 )
 from pipeline.train import MODEL, train
 from pipeline.training_config import ModelSettings, Teacher, TrainingConfig
+from pipeline.window_labeller import band_numbers
 
 STEPS = 500
 """Of training after channels were taken, unless said otherwise."""
@@ -61,6 +62,7 @@ def prune_model(
     original = load_checkpoint(model)
     network, spec = prune_decoder(original, share)
     dataset = load_dataset(data, report)
+    band_numbers(dataset, spec.bands)
     split_places(dataset, spec, "test")  # to know before the training
     facts = {
         "from_sha256": original.sha256, "share": share,
