@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 FORMAT = "landcover-checkpoint-1"
+EXPORTED = (".onnx", ".xml")
+"""Endings of exported files, which are read as checkpoints are."""
 _KEY = "landcover"
 
 
@@ -151,11 +153,15 @@ def save_checkpoint(path: Path, network: "nn.Module", spec: ModelSpec) -> None:
 
 
 def read_spec(path: Path) -> ModelSpec:
-    """Read what a checkpoint says about itself, without its weights.
+    """Read what a checkpoint, or an exported file (.onnx, .xml), says about itself.
 
     Raises CheckpointError for a missing file, one that is not safetensors (a pickle, say), or one
     without our description.
     """
+    if path.suffix.lower() in EXPORTED:
+        from landcover.exported_network import load_exported
+
+        return load_exported(path).spec
     with _open(path, "numpy") as stream:
         metadata = stream.metadata() or {}
     if _KEY not in metadata:
@@ -169,10 +175,14 @@ def read_spec(path: Path) -> ModelSpec:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint; nothing in the file is ever executed.
+    """Read a checkpoint, or an exported file (.onnx, .xml); nothing in it is ever executed.
 
     Raises CheckpointError as `read_spec` does, and where the weights do not fit the architecture.
     """
+    if path.suffix.lower() in EXPORTED:
+        from landcover.exported_network import load_exported
+
+        return load_exported(path)
     spec = read_spec(path)
     with _open(path, "pt") as stream:
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no iterator

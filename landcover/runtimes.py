@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from landcover.errors import SettingsError
+from landcover.exported_network import ExportedNetwork
 from landcover.models import Checkpoint
 
 TORCH = ("torch-fp32", "torch-bf16")
@@ -80,16 +81,21 @@ def open_runtime(
     name: one of NAMES; on a CUDA device `torch-fp32` means `cuda-fp32`, and so for bf16.
     device: `auto`, `cpu`, `cuda` or `cuda:N`. workers: threads that will call it; by default as
     many as the CPUs this process may use, or two on CUDA.
+    An exported network runs by its own runtime only, which has its own name and runs on the CPU.
     Raises SettingsError for what is unknown, absent here, or unable to run this network.
     """
-    name, place = _resolve(name, device)
     if workers is not None and workers < 1:
         raise SettingsError(f"The runtime is to have {workers} workers; give 1 or more.")
+    if isinstance(checkpoint.network, ExportedNetwork):
+        from landcover.exported_runtimes import open_exported
+
+        return open_exported(checkpoint, name, device, workers or usable_cpus())
+    name, place = _resolve(name, device)
     if place.type == "cuda":
         return _Cuda(name, checkpoint, place, workers or _CUDA_WORKERS)
     if name in OPENVINO:
         _check_openvino(name)
-        return _OpenVino(name, checkpoint, workers or usable_cpus())
+        return OpenVinoRuntime(name, checkpoint, workers or usable_cpus())
     return _Torch(name, checkpoint, workers or usable_cpus())
 
 
@@ -158,6 +164,11 @@ def from_bfloat16(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
 
 def _resolve(name: str, device: str) -> tuple[str, torch.device]:
     """The runtime that is meant on the device that is meant."""
+    if name.endswith("-file"):
+        raise SettingsError(
+            f"The runtime '{name}' runs exported models only, and a checkpoint is none; exported models and "
+            "checkpoints are not averaged."
+        )
     if name not in NAMES:
         raise SettingsError(f"The runtime '{name}' is not known; choose one of {', '.join(NAMES)}.")
     if name in OPENVINO and device == "auto":
@@ -189,7 +200,7 @@ class _Torch:
     def __init__(self, name: str, checkpoint: Checkpoint, workers: int) -> None:
         self.name, self.precision, self.workers = name, _precision(name), workers
         self.dtype: type = _dtype(name)
-        self._shape = _window_shape(checkpoint, self.group)
+        self._shape = window_shape(checkpoint, self.group)
         self._network = _prepare(checkpoint, name, torch.device("cpu"))
         self._ready = threading.local()
 
@@ -224,7 +235,8 @@ def _dtype(name: str) -> type:
     return np.float32 if _precision(name) == "fp32" else np.uint16
 
 
-def _window_shape(checkpoint: Checkpoint, group: int) -> tuple[int, int, int, int]:
+def window_shape(checkpoint: Checkpoint, group: int) -> tuple[int, int, int, int]:
+    """Windows, rows, columns and bands of a group."""
     spec = checkpoint.spec
     return group, spec.tile, spec.tile, len(spec.bands)
 
@@ -306,7 +318,7 @@ class _Layers(torch.fx.Tracer):
 # --- OpenVINO
 
 
-class _OpenVino:
+class OpenVinoRuntime:
     """One tile a call on as many single-threaded streams as there are workers.
 
     OpenVINO computes in threads of its own; a caller sleeps meanwhile. They are not pinned, since
@@ -320,7 +332,7 @@ class _OpenVino:
 
         self.name, self.precision, self.workers = name, _precision(name), workers
         self.dtype: type = _dtype(name)
-        self._shape = _window_shape(checkpoint, self.group)
+        self._shape = window_shape(checkpoint, self.group)
         self._type = openvino.Type.f32 if self.precision == "fp32" else openvino.Type.bf16
         settings = {
             "NUM_STREAMS": workers,
@@ -329,7 +341,7 @@ class _OpenVino:
             "ENABLE_CPU_PINNING": False,
         }
         try:
-            model = _convert(checkpoint.network.eval(), self._shape, self._type)
+            model = windows_to_logits(self._read(checkpoint), self._shape, self._type)
             self._compiled = openvino.Core().compile_model(model, "CPU", settings)
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
@@ -339,6 +351,10 @@ class _OpenVino:
         self._tensor = openvino.Tensor
         self._output_shape = tuple(self._compiled.output(0).shape)
         self._requests = threading.local()
+
+    def _read(self, checkpoint: Checkpoint) -> Any:
+        """OpenVINO's model of the network, (n, bands, rows, cols) to (n, classes, rows, cols)."""
+        return _convert(checkpoint.network.eval(), self._shape)
 
     def __enter__(self) -> Self:
         return self
@@ -352,9 +368,11 @@ class _OpenVino:
         pass
 
     def new_windows(self) -> NDArray[Any]:
+        """See Runtime."""
         return np.zeros(self._shape, self.dtype)
 
     def logits(self, windows: NDArray[Any]) -> NDArray[Any]:
+        """See Runtime."""
         if not hasattr(self._requests, "mine"):
             self._requests.mine = self._compiled.create_infer_request()
         request = self._requests.mine
@@ -394,16 +412,13 @@ def _openvino_capabilities() -> list[str]:
     return found
 
 
-def _convert(network: nn.Module, shape: tuple[int, int, int, int], io: Any) -> Any:
-    """OpenVINO's model of a network, for windows (n, rows, cols, bands) of one fixed shape.
+def _convert(network: nn.Module, shape: tuple[int, int, int, int]) -> Any:
+    """OpenVINO's model of a network, for windows (n, rows, cols, bands).
 
-    Moving the bands and changing types are parts of the model, so that they run compiled. Its
-    frontend is called directly: `openvino.convert_model` does the same, but reports its use.
+    Its frontend is called directly: `openvino.convert_model` does the same, but reports its use.
     """
-    from openvino import Layout, PartialShape
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-    from openvino.preprocess import PrePostProcessor
 
     n, rows, cols, bands = shape
     example = torch.zeros(n, bands, rows, cols)
@@ -414,8 +429,19 @@ def _convert(network: nn.Module, shape: tuple[int, int, int, int], io: Any) -> A
         traced = torch.jit.trace(network, (example,), check_trace=False)  # type: ignore[no-untyped-call]
         frontend = FrontEndManager().load_by_framework("pytorch")
         decoder = TorchScriptPythonDecoder(traced, example_input=(example,))
-        model = frontend.convert(frontend.load(decoder))
-    model.reshape({model.input(0): PartialShape(list(example.shape))})
+        return frontend.convert(frontend.load(decoder))
+
+
+def windows_to_logits(model: Any, shape: tuple[int, int, int, int], io: Any) -> Any:
+    """An OpenVINO model, changed to take windows (n, rows, cols, bands) of one fixed shape.
+
+    Moving the bands and changing types are parts of the model, so that they run compiled.
+    """
+    from openvino import Layout, PartialShape
+    from openvino.preprocess import PrePostProcessor
+
+    n, rows, cols, bands = shape
+    model.reshape({model.input(0): PartialShape([n, bands, rows, cols])})
     ends = PrePostProcessor(model)
     ends.input().tensor().set_element_type(io).set_layout(Layout("NHWC"))
     ends.input().model().set_layout(Layout("NCHW"))
@@ -457,13 +483,13 @@ class _Cuda:
         self._float = torch.float32 if self.precision == "fp32" else torch.bfloat16
         self._network = _prepare(checkpoint, name, device)
         with _exact_cuda(), torch.inference_mode():
-            peak = self._peak(_window_shape(checkpoint, 1))
+            peak = self._peak(window_shape(checkpoint, 1))
             torch.cuda.empty_cache()
         free, total = torch.cuda.mem_get_info(device)
         self.group = group_within(total * _CUDA_SHARE, workers * peak)
         self.batch = min(self.group, group_within(free * _CUDA_SHARE, workers * peak))
         """Windows put through the network at a time; divides the group."""
-        self._shape = _window_shape(checkpoint, self.group)
+        self._shape = window_shape(checkpoint, self.group)
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:

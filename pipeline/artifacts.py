@@ -25,7 +25,7 @@ Report = Callable[[str], None]
 
 _PACKAGES = ("landcover", "pipeline")
 _DECIDING = (
-    "numba", "numpy", "odc-geo", "openvino", "pyarrow", "pyogrio", "pyproj", "rasterio",
+    "numba", "numpy", "odc-geo", "onnxruntime", "openvino", "pyarrow", "pyogrio", "pyproj", "rasterio",
     "segmentation-models-pytorch", "shapely", "torch",
 )  # fmt: skip
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from landcover.boundaries import check_tolerances
 from landcover.calibration import fit_temperature
-from landcover.errors import DatasetError, LegendError, SettingsError
+from landcover.errors import CheckpointError, DatasetError, SettingsError
+from landcover.exported_network import ExportedNetwork
 from landcover.legend import Legend
 from landcover.metrics import ErrorMatrix
 from landcover.models import Checkpoint, load_checkpoint, save_checkpoint
@@ -24,6 +25,7 @@ from pipeline.deployment import DeploymentTests
 from pipeline.evaluation import BadChip, Evaluation
 from pipeline.evaluation_record import evaluation_record, matrix_csv
 from pipeline.evaluation_report import write_evaluation_report
+from pipeline.joint_legend import joint_legend
 from pipeline.model_card import parameters, write_model_card
 from pipeline.runtime_choice import choose_runtime
 from pipeline.window_labeller import Seen, Window, WindowLabeller, band_numbers, label, read_window
@@ -103,6 +105,11 @@ def evaluate(
     tolerances = sorted(set(tolerances)) or TOLERANCES
     check_tolerances(tolerances)
     job = _plan(model, data, split, tolerances, report)
+    if calibrate and isinstance(job.checkpoint.network, ExportedNetwork):
+        raise CheckpointError(
+            f"{model} is an exported model, which cannot be written with a temperature; fit that of its checkpoint "
+            "and export again."
+        )
     runtime, device = _runtime(job, runtime, device)
     with WindowLabeller(job.checkpoint, runtime, device) as labeller:
         temperatures = _temperatures(job, labeller, seed if calibrate else None, report)
@@ -139,7 +146,7 @@ def _plan(model: Path, data: Path, split: str, tolerances: Sequence[float], repo
     checkpoint = load_checkpoint(model)
     dataset = load_dataset(data, report)
     spec = checkpoint.spec
-    legend = _legend(dataset.legend, spec.legend)
+    legend = joint_legend(dataset.legend, spec.legend)
     context = max(spec.overlap // 2, math.ceil(max(tolerances, default=0)) + 1)
     if spec.tile - 2 * context < _LEAST_SIDE:
         raise SettingsError(
@@ -152,29 +159,6 @@ def _plan(model: Path, data: Path, split: str, tolerances: Sequence[float], repo
         )
     bands = tuple(band_numbers(dataset, spec.bands))
     return _Job(checkpoint, dataset, split, legend.codes, legend, bands, context)
-
-
-def _legend(reference: Legend, model: Legend) -> Legend:
-    """All classes. Raises LegendError where a code means two things, or no class is common."""
-    if not set(reference.codes) & set(model.codes):
-        raise LegendError(
-            f"The model's classes (codes {list(model.codes)}) and the dataset's (codes "
-            f"{list(reference.codes)}) have none in common; map the labels to the model's codes."
-        )
-    for one in model.classes:
-        if one.code in reference and reference[one.code].name.casefold() != one.name.casefold():
-            raise LegendError(
-                f"The class code {one.code} is '{one.name}' to the model and '{reference[one.code].name}' in "
-                "the dataset; map the labels to the model's codes."
-            )
-        twin = [c for c in reference.classes if c.name.casefold() == one.name.casefold()]
-        if twin and twin[0].code != one.code:
-            raise LegendError(
-                f"The class '{one.name}' has the code {one.code} in the model and {twin[0].code} in the "
-                "dataset; map the labels to the model's codes."
-            )
-    extra = tuple(c for c in model.classes if c.code not in reference)
-    return Legend((*reference.classes, *extra))
 
 
 def _notes(job: _Job) -> list[str]:

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from landcover.errors import CheckpointError
 from landcover.legend import Legend
-from landcover.models import ModelSpec, read_spec
+from landcover.models import EXPORTED, ModelSpec, load_checkpoint, read_spec
 from landcover.networks import ARCHITECTURES
 from pipeline.artifacts import file_hash, write_text
 from pipeline.page import plain
@@ -36,7 +36,7 @@ def model_facts(path: Path) -> list[tuple[str, str]]:
         ("Size", f"{path.stat().st_size / 1e6:,.1f} MB"),
         ("Architecture", ARCHITECTURES[spec.architecture].title),
         ("Encoder", spec.encoder),
-        ("Parameters", f"{parameters(path):,}"),
+        *_held(path),
         ("Bands", ", ".join(spec.bands)),
         ("Physical value", f"stored value x {spec.scale:g} + {spec.offset:g}"),
         ("Normalisation", "; ".join(_normalisation(spec))),
@@ -46,6 +46,15 @@ def model_facts(path: Path) -> list[tuple[str, str]]:
         *_flat(spec.training),
     ]
     return [(plain(name, 60), plain(value, 400)) for name, value in facts]
+
+
+def _held(path: Path) -> list[tuple[str, str]]:
+    """How many numbers the weights are, or in an exported file how they are held."""
+    count = parameters(path)
+    if count is not None:
+        return [("Parameters", f"{count:,}")]
+    network = load_checkpoint(path).network
+    return [("Exported", f"{network.precision}, run by {network.runtime}")]
 
 
 def facts_table(path: Path) -> Table:
@@ -59,11 +68,16 @@ def facts_table(path: Path) -> Table:
     return table
 
 
-def parameters(path: Path) -> int:
-    """Numbers in the weights of a checkpoint; the statistics of batch normalisation are none."""
+def parameters(path: Path) -> int | None:
+    """Numbers in the weights of a checkpoint; the statistics of batch normalisation are none.
+
+    None for an exported file, where some are folded into others.
+    """
+    if path.suffix.lower() in EXPORTED:
+        return None
     with safe_open(path, framework="numpy") as stream:
         names = [name for name in stream.keys() if not name.endswith(_STATISTICS)]  # noqa: SIM118 - no iterator
-        return sum(math.prod(stream.get_slice(name).get_shape()) for name in names)
+        return sum(int(math.prod(stream.get_slice(name).get_shape())) for name in names)
 
 
 def write_model_card(

@@ -8,7 +8,8 @@ from typing import Any
 import pystac
 import torch
 
-from landcover.models import ModelSpec, read_spec
+from landcover.errors import CheckpointError
+from landcover.models import EXPORTED, ModelSpec, read_spec
 from landcover.networks import ARCHITECTURES
 from pipeline.artifacts import file_hash, write_json
 from pipeline.model_card import parameters
@@ -28,8 +29,12 @@ def write_model_item(model: Path, output: Path, name: str | None = None) -> dict
 
     Where and when a model holds is not known to it, so the item spans the world and all time, as the
     extension's examples do. Scaling and normalisation are given as one, for stored values.
-    Raises CheckpointError as `read_spec` does.
+    Raises CheckpointError as `read_spec` does, and for an exported file, of which it would be wrong.
     """
+    if model.suffix.lower() in EXPORTED:
+        raise CheckpointError(
+            f"{model} is an exported model; give the checkpoint that it was made from."
+        )
     spec = read_spec(model)
     west, south, east, north = _WORLD
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from landcover.errors import LandcoverError, SettingsError
+from landcover.exported_network import ExportedNetwork
 from landcover.models import Checkpoint
 from landcover.runtimes import (
     Runtime,
@@ -61,8 +62,12 @@ def choose_runtime(
     is then remembered for this machine, model and device, so that a rerun gives the same bytes.
     windows: a sample of the image, (n, rows, cols, bands) normalised; without any, nothing is
     measured, and `auto` is the exact runtime.
+    An exported network has no choice, and nothing exact to be compared with.
     Raises SettingsError as `open_runtime` does.
     """
+    if isinstance(checkpoint.network, ExportedNetwork):
+        own = open_runtime(checkpoint, name, device)
+        return Choice(own.name, own.device, {}, None, own)
     if name != "auto":
         return _fixed(checkpoint, name, device, windows)
     names, place = available(device), str(find_device(device))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from landcover.blending import PROBABILITY_STEPS
 from landcover.errors import CheckpointError, SettingsError
+from landcover.exported_network import ExportedNetwork
 from landcover.inference import Predictor, gather, scaling
 from landcover.models import Checkpoint, load_checkpoint
 from landcover.runtimes import Runtime, open_runtime
@@ -237,6 +238,8 @@ def _choice(
     """The runtime that is meant; where it may not be exact, it is compared with float32 on a sample."""
     first = _at_tile(checkpoints[0], tiles.tile)
     exact = runtime.endswith("-fp32") and not runtime.startswith("openvino")
+    if isinstance(first.network, ExportedNetwork):
+        report(f"segment: an exported model ({first.network.precision}), run by its own runtime")
     sample = np.zeros((0, tiles.tile, tiles.tile, len(image.bands)), np.float32)
     if not exact:
         sample = sample_windows(image, checkpoints[0], tiles)

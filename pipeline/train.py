@@ -21,6 +21,7 @@ from torch import nn
 from landcover.calibration import fit_temperature
 from landcover.encoder_weights import load_encoder, read_encoder
 from landcover.errors import CheckpointError, SettingsError
+from landcover.exported_network import ExportedNetwork
 from landcover.losses import IGNORED, balanced_weights, sum_of_losses
 from landcover.metrics import ErrorMatrix
 from landcover.models import (
@@ -132,18 +133,19 @@ def _plan(config: TrainingConfig, dataset: Dataset, folder: Path, announce: Repo
     if absent := [n for n, c in zip(dataset.legend.names, counts, strict=True) if not c]:
         announce(f"Note: no training pixel is {', '.join(absent)}; the model will not map it.")
     steps, every = config.plan(int(counts.sum()))
+    spec = _spec(config, dataset)
     announce(
-        f"{config.model.architecture}, {config.model.encoder_name}: {steps:,} steps of "
+        f"{spec.architecture}, {spec.encoder}: {steps:,} steps of "
         f"{config.batch * config.accumulate} chips of {config.tile} pixels, {dataset.name}"
     )
-    return _Job(
-        config, dataset, folder, _spec(config, dataset), steps, every, find_device(config.device)
-    )
+    return _Job(config, dataset, folder, spec, steps, every, find_device(config.device))
 
 
 def _spec(config: TrainingConfig, dataset: Dataset) -> ModelSpec:
     tile = config.mapping_tile or config.tile
     model = config.model
+    if model.start:
+        return _continued(read_spec(model.start), dataset, config.mapping_tile)
     return ModelSpec(
         encoder=model.encoder_name, decoder_channels=model.decoder_channels, bands=dataset.bands,
         scale=dataset.scale, offset=dataset.offset, mean=dataset.band_mean(),
@@ -152,11 +154,32 @@ def _spec(config: TrainingConfig, dataset: Dataset) -> ModelSpec:
     )  # fmt: skip
 
 
+def _continued(spec: ModelSpec, dataset: Dataset, tile: int | None) -> ModelSpec:
+    """The spec of a checkpoint that is trained on. Raises CheckpointError where the dataset has other inputs."""
+    if (spec.bands, spec.legend.codes) != (dataset.bands, dataset.legend.codes):
+        raise CheckpointError(
+            f"The checkpoint to start from has the bands {', '.join(spec.bands)} and the class codes "
+            f"{list(spec.legend.codes)}, the dataset {', '.join(dataset.bands)} and "
+            f"{list(dataset.legend.codes)}; they must be the same, in the same order."
+        )
+    side = tile or spec.tile
+    return replace(
+        spec, tile=side, overlap=side // 4 if tile else spec.overlap, training={}, temperature=1.0
+    )
+
+
 # --- the network
 
 
 def _network(job: _Job) -> nn.Module:
     """The network as training begins."""
+    if job.config.model.start:
+        network = load_checkpoint(job.config.model.start).network
+        if isinstance(network, ExportedNetwork):
+            raise CheckpointError(
+                f"{job.config.model.start} is an exported model, which cannot be trained; give its checkpoint."
+            )
+        return network.train()
     torch.manual_seed(job.config.seed)
     network = job.spec.build()
     model = job.config.model
@@ -393,6 +416,8 @@ def _record(job: _Job) -> dict[str, Any]:
         }
     if job.config.model.weights not in {"none", "imagenet"}:
         config["model"]["weights"] = Path(job.config.model.weights).name
+    if job.config.model.start:
+        config["model"] = {"start": job.config.model.start.name}
     return {
         "data": job.dataset.name,
         "dataset_version": job.dataset.version,
@@ -419,7 +444,7 @@ def _draw(job: _Job, training: Mapping[str, Any]) -> None:
         {k: float(v) if v else None for k, v in zip(names, row.split(","), strict=True)}
         for row in rows[1:]
     ]
-    title = f"{job.config.model.architecture}, {job.config.model.encoder_name}, {job.dataset.name}"
+    title = f"{job.spec.architecture}, {job.spec.encoder}, {job.dataset.name}"
     forest = training.get("baseline", {}).get("mean_iou")
     draw_learning_curve(job.folder / "learning-curve.png", history, title, forest)
 

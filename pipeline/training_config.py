@@ -35,9 +35,13 @@ class ModelSettings(_Settings):
     """Of the architecture."""
     decoder_channels: tuple[int, ...] = ()
     """Of unet, unetplusplus and manet, deepest first, in place of the options depth and width."""
+    start: Path | None = None
+    """Checkpoint to go on from, instead of all the above: its network, weights, scaling and tile."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.start and self.model_fields_set != {"start"}:
+            raise SettingsError("Where start is said of a model, it says all; leave out the rest.")
         check_network(self.architecture, self.encoder_name, self.options)
         return self
 
