@@ -4,7 +4,7 @@ OUT    ?= outputs
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo change-demo change-table test check format bench bench-composite bench-segment bench-cog bench-vectorize gallery vectors schedule prefect weights pictures lock clean
+.PHONY: help setup run demo change-demo change-table test check format bench bench-composite bench-segment bench-cog bench-vectorize gallery vectors schedule prefect weights weights-sentinel2 sentinel2-maps pictures lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -82,6 +82,14 @@ prefect: .prefect/.ready ## Do the runs that the Prefect server at PREFECT_API_U
 
 weights: setup ## Train the shipped demo weights again (about 40 minutes on 2 cores)
 	@$(BIN)/python -m pipeline.train_demo --out pipeline/weights/demo.safetensors
+
+weights-sentinel2: setup ## Train the shipped Sentinel-2 weights again, needs LANDCOVER_SHARED_DATA (about an hour on 2 cores)
+	@$(BIN)/python -m pipeline.train_sentinel2 --out pipeline/weights/sentinel2.safetensors
+	@$(BIN)/python -m pipeline.train_sentinel2 --bands 4 --steps 500 --start pipeline/weights/sentinel2.safetensors \
+		--out pipeline/weights/sentinel2-rgbn.safetensors
+
+sentinel2-maps: setup ## Draw the class maps of the real scenes under LANDCOVER_SHARED_DATA by those weights
+	@$(BIN)/python -m docs.make_sentinel2_maps
 
 vectors: setup ## Vectorize real and odd rasters under LANDCOVER_SHARED_DATA, and print their table
 	@$(BIN)/python docs/make_vectors.py

@@ -42,6 +42,23 @@ def cross_entropy(
     )
 
 
+def set_cross_entropy(logits: torch.Tensor, sets: torch.Tensor) -> torch.Tensor:
+    """Mean of -log of the summed p of the classes that a pixel may be (Jin & Ghahramani 2002, eq. 4).
+
+    sets: (n, rows, cols) integers; bit k is set where channel k is possible; 0 says nothing. Each
+    kind of set weighs as the square root of its pixels, so that a rare one is heard and a
+    tiny one does not shout.
+    """
+    known = sets > 0
+    if not known.any():
+        return logits.sum() * 0
+    scores, kinds = logits.movedim(1, -1)[known], sets[known].long()
+    possible = (kinds[:, None] >> torch.arange(logits.shape[1], device=kinds.device)) & 1
+    shares = scores.masked_fill(possible == 0, -torch.inf).logsumexp(1) - scores.logsumexp(1)
+    weights = kinds.bincount().to(shares.dtype).rsqrt()[kinds]
+    return -(weights * shares).sum() / weights.sum()
+
+
 def focal(
     logits: torch.Tensor,
     target: torch.Tensor,

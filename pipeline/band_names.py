@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from landcover.bands import MASK, SENTINEL2
 from pipeline.image_file import BandFacts
@@ -50,6 +50,14 @@ def band_names(bands: Sequence[BandFacts]) -> tuple[list[str], bool]:
         if len(names) == len(bands):
             return names, len(names) > 1
     return _distinct(described), False
+
+
+def other_model(missing: Collection[str], offered: Collection[str]) -> str:
+    """What to do where a model's bands are missing: the shipped weights that do without, if there are such."""
+    visible_and_nir = {"blue", "green", "red", "nir"}
+    if set(missing) <= {"swir16", "swir22"} and visible_and_nir <= set(offered):
+        return "use --model sentinel2-rgbn, which does without"
+    return "use another model"
 
 
 def standard_name(text: str) -> str:

@@ -22,7 +22,7 @@ from pipeline.artifacts import write_json
 from pipeline.change import ChangeSettings, change
 from pipeline.cog import CogProfile, open_cog, open_raster
 from pipeline.composite import DAY, OBSERVATIONS
-from pipeline.job import DEFAULT_MODEL
+from pipeline.job import DEMO_MODEL
 from pipeline.segment import segment
 
 Mask = NDArray[np.bool_]
@@ -102,7 +102,7 @@ def map_date(place: Path, land: Landscape, date: SimulatedDate, seed: int, numbe
     grid = GeoBox(land.cover.shape, Affine(10, 0, _CORNER[0], 0, -10, _CORNER[1]), "EPSG:32633")
     _write_composite(place / "composite.tif", land, date, seed, number, grid)
     segment(
-        image=place / "composite.tif", model=DEFAULT_MODEL, classes=place / "classes.tif",
+        image=place / "composite.tif", model=DEMO_MODEL, classes=place / "classes.tif",
         confidence=place / "confidence.tif", report=lambda _: None,
     )  # fmt: skip
     write_json(place / "run.json", {"period": date.period, "region": {"name": "change demo"}})

@@ -21,6 +21,7 @@ from pipeline.options import (
     Collections,
     Connectivity,
     Crosswalks,
+    DemoModel,
     Device,
     Filter,
     Flips,
@@ -181,7 +182,7 @@ def demo(
     size: Annotated[
         int, typer.Option(min=256, help="Side of the landscape in pixels of 10 m.")
     ] = _DEMO[1],
-    model: Model = None,
+    model: DemoModel = None,
     batch: Batch = 4,
     device: Device = "auto",
     runtime: Runtime = "torch-fp32",
@@ -197,7 +198,7 @@ def demo(
 ) -> None:
     """Simulate a region with known truth, map it, and report the accuracy."""
     from pipeline.demo import make_demo
-    from pipeline.job import plan_job
+    from pipeline.job import DEMO_MODEL, plan_job
     from pipeline.region import load_region
 
     made = make_demo(out / f"demo-scenes-{seed}-{size}", seed=seed, size=size)
@@ -209,7 +210,7 @@ def demo(
             output=out,
             period=made.period,
             catalog=str(made.catalog),
-            model=_model(model),
+            model=_model(model) or DEMO_MODEL,
             truth=made.truth,
             batch=batch,
             device=device,
@@ -378,7 +379,7 @@ def segment(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="Checkpoint (.safetensors): a path, an https:// address, or hf://OWNER/NAME; several are averaged. (default: the shipped demo weights)"
+            help="Checkpoint (.safetensors): a path, an https:// address, or hf://OWNER/NAME; several are averaged. (default: the shipped Sentinel-2 weights)"
         ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Class raster.")] = Path(

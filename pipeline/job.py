@@ -9,11 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from landcover.errors import CheckpointError, SettingsError
 from landcover.period import Period
+from pipeline.model_source import find_file
 from pipeline.region import Region
 from pipeline.search import EARTH_SEARCH
 
-DEFAULT_MODEL = Path(__file__).parent / "weights" / "demo.safetensors"
-"""The shipped demo weights, trained on simulated scenes only."""
+DEFAULT_MODEL = Path(__file__).parent / "weights" / "sentinel2.safetensors"
+"""The shipped weights for Sentinel-2, trained on simulated and on real scenes."""
+DEMO_MODEL = Path(__file__).parent / "weights" / "demo.safetensors"
+"""The shipped weights of the demos, trained on simulated scenes only."""
 DEFAULT_CLOUD_COVER = 60.0
 """Scenes cloudier than this are left out unless the region says otherwise, percent."""
 ALL_DATES = "all-dates"
@@ -155,7 +158,7 @@ def plan_job(
         raise SettingsError(
             "--zone-id and --zone-layer belong to --zones; name the file of the zones."
         )
-    chosen = model or region.model or DEFAULT_MODEL
+    chosen = model or (find_file(str(region.model)) if region.model else DEFAULT_MODEL)
     if not chosen.is_file():
         raise CheckpointError(f"There is no model {chosen}; give the path of a .safetensors file.")
     today = today or datetime.now(UTC).date()

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from safetensors import safe_open
 
-from landcover.errors import CheckpointError
+from landcover.errors import CheckpointError, SettingsError
 from landcover.legend import Legend
 from landcover.models import EXPORTED, ModelSpec, load_checkpoint, read_spec
 from landcover.networks import ARCHITECTURES
@@ -68,6 +68,17 @@ def facts_table(path: Path) -> Table:
     return table
 
 
+def shipped_table(models: Mapping[str, Path]) -> Table:
+    """Name, bands, classes, size and data of each model, a row each."""
+    table = Table("name", "bands", "classes", "MB", "trained on")
+    for name, path in models.items():
+        spec = read_spec(path)
+        said = (", ".join(spec.bands), ", ".join(c.name for c in spec.legend.classes))
+        size, data = f"{path.stat().st_size / 1e6:.1f}", str(spec.training.get("data", ""))
+        table.add_row(*(Text(plain(cell, 400)) for cell in (name, *said, size, data)))
+    return table
+
+
 def parameters(path: Path) -> int | None:
     """Numbers in the weights of a checkpoint; the statistics of batch normalisation are none.
 
@@ -81,15 +92,22 @@ def parameters(path: Path) -> int | None:
 
 
 def write_model_card(
-    model: Path, output: Path, evaluation: Path | None = None, name: str | None = None
+    model: Path,
+    output: Path,
+    evaluation: Path | None = None,
+    name: str | None = None,
+    remarks: Path | None = None,
 ) -> None:
     """Write the card of a model: what it maps, from what, how well, and what to beware of.
 
     evaluation: metrics.json of `landcover evaluate` of this very model. name: instead of the file's.
+    remarks: a text file, a paragraph for each thing that its maker knows and no figure says.
     The front matter is that of the Hugging Face hub. The same inputs give the same bytes.
-    Raises CheckpointError for a model, or an evaluation of another model, that cannot be used.
+    Raises CheckpointError for a model, or an evaluation of another model, that cannot be used, and
+    SettingsError for remarks that cannot be read.
     """
     spec, digest = read_spec(model), file_hash(model)
+    said = [] if remarks is None else _read_remarks(remarks)
     record = None if evaluation is None else _read_evaluation(evaluation, digest)
     lines = [
         *_front_matter(spec),
@@ -101,8 +119,9 @@ def write_model_card(
         *_classes(spec.legend),
         *_input(spec),
         *_training(spec),
+        *_held_out(spec),
         *(_figures(record) if record else ()),
-        *_limits(spec, record),
+        *_limits(spec, record, said),
         "## Facts",
         "",
         "| | |",
@@ -187,6 +206,15 @@ def _training(spec: ModelSpec) -> Iterator[str]:
         yield ""
 
 
+def _held_out(spec: ModelSpec) -> Iterator[str]:
+    """What training itself measured on what it held out."""
+    if isinstance(found := spec.training.get("held_out"), Mapping):
+        yield from ("## Measured on what was held out", "", "| what | value |", "|---|---|")
+        for name, value in _flat(found, "", ", "):
+            yield f"| {_md(name.replace('_', ' '))} | {_md(value)} |"
+        yield ""
+
+
 def _figures(record: Mapping[str, Any]) -> Iterator[str]:
     data, split = record["dataset"], record["settings"]["split"]
     yield from ("## Evaluation", "")
@@ -211,8 +239,26 @@ def _figures(record: Mapping[str, Any]) -> Iterator[str]:
         values = (row[k]["value"] for k in ("iou", "f1", "users_accuracy", "producers_accuracy"))
         yield f"| {_md(row['name'])} | {' | '.join(map(_figure, values))} |"
     yield ""
+    yield from _baselines(record)
     for note in record["notes"]:
         yield f"- {_md(note)}"
+    yield ""
+
+
+def _baselines(record: Mapping[str, Any]) -> Iterator[str]:
+    """The model beside what needs no network: a row each, mean IoU, accuracy, IoU of each class."""
+    if not (rows := record.get("baselines")):
+        return
+    names = [_md(row["name"]) for row in record["classes"]]
+    yield from (
+        f"| | mean IoU | overall accuracy | {' | '.join(names)} |",
+        "|---" * (len(names) + 3) + "|",
+    )
+    overall = {key: record["overall"][key]["value"] for key in ("mean_iou", "overall_accuracy")}
+    ours = {**overall, "iou": [row["iou"]["value"] for row in record["classes"]]}
+    for title, row in {"this model": ours, **rows}.items():
+        values = (row["mean_iou"], row["overall_accuracy"], *row["iou"])
+        yield f"| {_md(title)} | {' | '.join(map(_figure, values))} |"
     yield ""
 
 
@@ -221,15 +267,26 @@ def _row(title: str, score: Mapping[str, float | None]) -> str:
     return f"| {title} | {_figure(score['value'])} | {ends} |"
 
 
-def _limits(spec: ModelSpec, record: Mapping[str, Any] | None) -> Iterator[str]:
+def _limits(
+    spec: ModelSpec, record: Mapping[str, Any] | None, remarks: Sequence[str]
+) -> Iterator[str]:
     yield from ("## Before you use it", "")
-    if "simulat" in str(spec.training).lower():
+    if "simulat" in str(spec.training).lower() and not spec.training.get("held_out_places"):
         yield "- Trained on simulated images: on real ones it shows how the product works, no more."
-    if record is None:
+    if record is None and "held_out" not in spec.training:
         yield "- It was not evaluated on a test split for this card; how well it maps is not known."
     yield "- Its figures hold for ground, seasons and sensors like those it was trained and tested on."
+    yield from (f"- {_md(remark)}" for remark in remarks)
     yield "- Hectares counted from its maps carry its errors; for a statement about area, sample reference points."
     yield ""
+
+
+def _read_remarks(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read as text; give the remarks as UTF-8.") from error
+    return [" ".join(paragraph.split()) for paragraph in text.split("\n\n") if paragraph.strip()]
 
 
 def _read_evaluation(path: Path, digest: str) -> Mapping[str, Any]:
@@ -261,9 +318,12 @@ def _figure(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, int | float) else "\N{EN DASH}"
 
 
-def _flat(training: Mapping[str, Any], prefix: str = "training") -> Iterator[tuple[str, str]]:
+def _flat(
+    training: Mapping[str, Any], prefix: str = "training", joint: str = "."
+) -> Iterator[tuple[str, str]]:
     for key, value in training.items():
+        name = f"{prefix}{joint}{key}" if prefix else str(key)
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}.{key}")
+            yield from _flat(value, name, joint)
         elif value is not None:
-            yield f"{prefix}.{key}", str(value)
+            yield name, str(value)

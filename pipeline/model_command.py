@@ -1,4 +1,4 @@
-"""`landcover model`: what a checkpoint says of itself, its card, its STAC item; smaller and faster copies."""
+"""`landcover model`: which are shipped, what one says of itself, its card, its STAC item; smaller and faster copies."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pipeline.model_trial import Trial
 
 model_app = typer.Typer(
-    help="Look at a model, its card, its STAC item; export, quantize and prune it.",
+    help="Look at models: which are shipped, what one says, its card, its STAC item; export, quantize and prune it.",
     no_args_is_help=True,
 )
 
@@ -29,6 +29,17 @@ AccuracyBudget = Annotated[
         "--budget", help="Mean IoU that may be lost, 0 to 1; beyond it nothing is written."
     ),
 ]
+
+
+@model_app.command(name="list")
+def list_models() -> None:
+    """Print the models that come with this program; `--model NAME` takes them."""
+    from rich.console import Console
+
+    from pipeline.model_card import shipped_table
+    from pipeline.model_source import SHIPPED
+
+    Console().print(shipped_table(SHIPPED))
 
 
 @model_app.command()
@@ -52,12 +63,15 @@ def card(
         Path | None, typer.Option(help="metrics.json of `landcover evaluate` of this model.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Title (default: the file's name).")] = None,
+    remarks: Annotated[
+        Path | None, typer.Option(help="Text file: a paragraph for each thing to know before use.")
+    ] = None,
 ) -> None:
     """Write the card of a model: classes, input, training data, figures, limits."""
     from pipeline.model_card import write_model_card
     from pipeline.model_source import find_model
 
-    write_model_card(find_model(model, typer.echo), output, evaluation, name)
+    write_model_card(find_model(model, typer.echo), output, evaluation, name, remarks)
     typer.echo(f"card: {output}")
 
 

@@ -1,10 +1,10 @@
-"""Where a model comes from: a file, an https address, or a repository of the Hugging Face hub."""
+"""Where a model comes from: the shipped ones, a file, an https address, or a repository of the Hugging Face hub."""
 
 import hashlib
 import ipaddress
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -14,6 +14,10 @@ from landcover.errors import CheckpointError
 from landcover.models import read_spec
 from pipeline.artifacts import atomic_path, file_hash
 
+SHIPPED: Mapping[str, Path] = {
+    path.stem: path for path in sorted((Path(__file__).parent / "weights").glob("*.safetensors"))
+}
+"""Models that come with this program, by the name that `--model` takes."""
 HUB = "https://huggingface.co"
 FILE = "model.safetensors"
 """What is taken from a repository that does not say which file."""
@@ -28,16 +32,16 @@ _PINNED = re.compile(r"sha256=([0-9a-f]{64})")
 
 
 def find_model(source: str, report: Callable[[str], None] = print, hub: str = HUB) -> Path:
-    """The file of a model: a path as it is, or an address's file in the cache, downloaded once.
+    """The file of a model: a shipped one, a path as it is, or an address's file in the cache.
 
-    source: a path; `https://HOST/.../NAME.safetensors`; or `hf://OWNER/NAME`, followed by `@REVISION` and
+    source: a name of SHIPPED, unless a file of that name lies here; a path; `https://HOST/.../NAME.safetensors`; or `hf://OWNER/NAME`, followed by `@REVISION` and
     `/FILE` where they are not the main one and model.safetensors. An address may end in
     `#sha256=HEX`: another file is then refused. The cache is `~/.cache/landcover/models`
     (XDG_CACHE_HOME). Only safetensors are kept. A token in HF_TOKEN is sent to the hub alone.
     Raises CheckpointError where there is no such model, it cannot be had, or it is something else.
     """
     if "://" not in source:
-        return Path(source)
+        return find_file(source)
     plain, _, pin = source.partition("#")
     address = _hub_address(plain, hub) if plain.startswith("hf://") else plain
     wanted = _pin(pin, source)
@@ -56,6 +60,22 @@ def find_model(source: str, report: Callable[[str], None] = print, hub: str = HU
     else:
         _check_file(place, source, wanted)
     return place
+
+
+def find_file(source: str) -> Path:
+    """The file of a shipped model's name, or a path as it is; asks no network.
+
+    Raises CheckpointError for what is neither a file nor a shipped name and looks like a name.
+    """
+    path = Path(source)
+    if path.is_file() or path.suffix or len(path.parts) != 1:
+        return path
+    if source not in SHIPPED:
+        raise CheckpointError(
+            f"There is no model '{source}': the shipped ones are {', '.join(SHIPPED)}; else give the path of "
+            "a .safetensors file, or an address."
+        )
+    return SHIPPED[source]
 
 
 def _hub_address(source: str, hub: str) -> str:

@@ -28,14 +28,21 @@ Catalog = Annotated[
 Model = Annotated[
     str | None,
     typer.Option(
-        help="Checkpoint (.safetensors): a path, an https:// address, or hf://OWNER/NAME; or the path of an exported model (.onnx, .xml). (default: the region's, else the shipped demo weights)"
+        help="Checkpoint (.safetensors): a shipped name (landcover model list), a path, an https:// address, or hf://OWNER/NAME; or the path of an exported model (.onnx, .xml). (default: the region's, else the shipped Sentinel-2 weights)"
+    ),
+]
+DemoModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Checkpoint (.safetensors): a shipped name (landcover model list), a path, an https:// address, or hf://OWNER/NAME; or the path of an exported model (.onnx, .xml). (default: the shipped demo weights)",
     ),
 ]
 ModelArg = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="Checkpoint (.safetensors): a path, an https:// address, or hf://OWNER/NAME; or the path of an exported model (.onnx, .xml).",
+        help="Checkpoint (.safetensors): a shipped name (landcover model list), a path, an https:// address, or hf://OWNER/NAME; or the path of an exported model (.onnx, .xml).",
     ),
 ]
 Collections = Annotated[

@@ -19,6 +19,7 @@ from landcover.bands import band_assets, band_fact, rendered_bands
 from landcover.errors import CatalogError, RegionError
 from landcover.harmonization import declared_scaling, is_scaled
 from landcover.products import PHOTO, PLAIN, Product
+from pipeline.band_names import other_model
 from pipeline.items import one_line, remote_place
 from pipeline.products import product_of
 from pipeline.providers import easiest, with_mirrors
@@ -169,7 +170,7 @@ def _chosen(
     if missing := [name for name in names if name not in offered]:
         raise CatalogError(
             f"Scene {item['id']} has no band {', '.join(missing)} (it has {_listed(offered)}); "
-            "choose another collection or model."
+            f"choose another collection or {other_model(missing, offered)}."
         )
     return {name: offered[name] for name in names}
 

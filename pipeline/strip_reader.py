@@ -28,6 +28,7 @@ from landcover.errors import CheckpointError, RasterError
 from landcover.inference import Strip
 from landcover.tiling import TileGrid, mirror
 from landcover.validity import mark_valid
+from pipeline.band_names import other_model
 from pipeline.cog import raster_grid
 from pipeline.raster_files import RasterFiles, plain
 from pipeline.signing import Signer
@@ -229,8 +230,8 @@ def _match(dataset: DatasetReader, shown: str, names: Sequence[str]) -> tuple[in
         has = ", ".join(text or "(no name)" for text in descriptions)
         raise CheckpointError(
             f"{shown} has the bands {has}; the model needs {', '.join(names)}, so "
-            f"{', '.join(missing)} is missing; name the bands by their descriptions or use "
-            "another model."
+            f"{', '.join(missing)} is missing; name the bands by their descriptions or "
+            f"{other_model(missing, found)}."
         )
     return tuple(found[name.lower()] for name in names)
 

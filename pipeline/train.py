@@ -38,6 +38,7 @@ from pipeline.dataset import Dataset, load_dataset
 from pipeline.learner import Learner, count, figures, normalised
 from pipeline.learning_curve import draw_learning_curve, write_history
 from pipeline.model_card import write_model_card
+from pipeline.model_source import find_file
 from pipeline.training_config import Baseline, ModelSettings, TrainingConfig
 
 MODEL = "model.safetensors"
@@ -224,7 +225,7 @@ def _fit(job: _Job, announce: Report, report: Report) -> None:
     if config.class_weights == "balanced":
         weights = torch.from_numpy(balanced_weights(job.dataset.class_counts("train")))
     loss = sum_of_losses([(t.name, t.weight, t.settings) for t in config.loss], weights)
-    teacher = load_checkpoint(config.teacher.checkpoint) if config.teacher else None
+    teacher = load_checkpoint(find_file(str(config.teacher.checkpoint))) if config.teacher else None
     learner = Learner(_network(job), job.spec, config, loss, job.steps, job.every, teacher)
     batches = TrainingBatches(
         job.dataset, config.tile, config.batch, config.seed, config.balanced, config.augmentation,
@@ -410,9 +411,10 @@ def _record(job: _Job) -> dict[str, Any]:
         best = json.loads(_metadata(job.folder / _BEST)["best"])
     config = job.config.model_dump(mode="json", exclude={"output", "device", "workers", "dataset"})
     if job.config.teacher:
+        teacher = find_file(str(job.config.teacher.checkpoint))
         config["teacher"] |= {
-            "checkpoint": job.config.teacher.checkpoint.name,
-            "training": dict(read_spec(job.config.teacher.checkpoint).training),
+            "checkpoint": teacher.name,
+            "training": dict(read_spec(teacher).training),
         }
     if job.config.model.weights not in {"none", "imagenet"}:
         config["model"]["weights"] = Path(job.config.model.weights).name

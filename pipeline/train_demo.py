@@ -139,38 +139,64 @@ def draw_batch(
 
 
 def _chip(region: Region, tile: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    side = region.classes.shape[0]
+    pixels, labels = cut_chip(region.images, region.classes[None], tile, rng)
+    return torch.from_numpy(through_air(pixels.numpy() * np.float32(1e-4), rng)), labels
+
+
+def cut_chip(
+    images: NDArray[np.generic], labels: NDArray[np.uint8], tile: int, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A random chip of one of a place's images: stretched by 0.75 to 1.4, turned, perhaps mirrored.
+
+    images: (images, bands, rows, cols); labels: (images or 1, rows, cols), moved to the nearest pixel.
+    Gives (bands, tile, tile) float32 and (tile, tile) uint8.
+    """
     scale = 1.0 if rng.random() < 0.4 else rng.uniform(0.75, 1.4)
     rows, cols = (
-        min(side, int(tile * scale * rng.uniform(0.88, 1.14) ** (scale != 1))) for _ in range(2)
+        min(side, int(tile * scale * rng.uniform(0.88, 1.14) ** (scale != 1)))
+        for side in labels.shape[1:]
     )
-    top, left = rng.integers(side - rows + 1), rng.integers(side - cols + 1)
+    top, left = (
+        rng.integers(n - m + 1) for n, m in zip(labels.shape[1:], (rows, cols), strict=True)
+    )
     window = np.s_[top : top + rows, left : left + cols]
-    image = region.images[(rng.integers(len(region.images)), slice(None), *window)]
-    pixels = torch.from_numpy(image.astype(np.float32) * np.float32(1e-4))
-    labels = torch.from_numpy(region.classes[window])
+    number = int(rng.integers(len(images)))
+    pixels = torch.from_numpy(images[(number, slice(None), *window)].astype(np.float32))
+    chosen = torch.from_numpy(labels[(number % len(labels), *window)])
     if (rows, cols) != (tile, tile):
         pixels = functional.interpolate(
             pixels[None], (tile, tile), mode="bilinear", antialias=rows > tile
         )[0]
-        labels = functional.interpolate(
-            labels[None, None].float(), (tile, tile), mode="nearest-exact"
+        chosen = functional.interpolate(
+            chosen[None, None].float(), (tile, tile), mode="nearest-exact"
         )[0, 0].byte()
     turns, flip = int(rng.integers(4)), rng.random() < 0.5
-    pixels, labels = (torch.rot90(x, turns, (-2, -1)) for x in (pixels, labels))
+    pixels, chosen = (torch.rot90(x, turns, (-2, -1)) for x in (pixels, chosen))
     if flip:
-        pixels, labels = pixels.flip(-1), labels.flip(-1)
-    return torch.from_numpy(through_air(pixels.numpy(), rng)), labels.contiguous()
+        pixels, chosen = pixels.flip(-1), chosen.flip(-1)
+    return pixels, chosen.contiguous()
 
 
-def through_air(image: Floats, rng: np.random.Generator) -> Floats:
-    """Put random haze, calibration and noise on reflectance in BANDS: (bands, rows, cols)."""
-    haze = 0.0 if rng.random() < 0.35 else rng.uniform(0, 1.1)
-    path = _HAZE * haze * np.exp(0.2 * rng.standard_normal(6))
-    gain = (1 - _ABSORBED * haze) * np.exp(
+def through_air(
+    image: Floats,
+    rng: np.random.Generator,
+    haze: tuple[float, float] = (0, 1.1),
+    veil: float = 0.0,
+) -> Floats:
+    """Put random haze, calibration and noise on reflectance: (bands, rows, cols), the first of BANDS.
+
+    haze: range of its strength; below 0 it is taken away, as from top of atmosphere to surface.
+    veil: most reflectance that is added to all bands alike, by thin cirrus or the sun's glint.
+    """
+    strength = 0.0 if rng.random() < 0.35 else rng.uniform(*haze)
+    path = _HAZE * strength * np.exp(0.2 * rng.standard_normal(6))
+    gain = (1 - _ABSORBED * strength) * np.exp(
         0.07 * rng.standard_normal() + 0.035 * rng.standard_normal(6)
     )
-    seen = image * gain.astype(np.float32)[:, None, None] + path.astype(np.float32)[:, None, None]
+    if veil and rng.random() < 0.35:
+        path = path + rng.uniform(0, veil)
+    path, gain = (x.astype(np.float32)[: len(image), None, None] for x in (path, gain))
+    seen = image * gain + path
     noise = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(0, 0.004))
     return np.maximum(seen + noise, np.float32(1e-4))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.band_names import band_names, standard_name
+from pipeline.band_names import band_names, other_model, standard_name
 from pipeline.image_file import BandFacts
 
 
@@ -66,3 +66,11 @@ def test_names_are_printable_and_distinct_whatever_describes_the_bands(texts: li
 def test_spellings_become_ours(text: str, name: str):
     """Identifiers and synonyms are brought to common names, others to lower case."""
     assert standard_name(text) == name
+
+
+def test_weights_that_do_without_shortwave_infrared_are_named_where_they_fit():
+    """Missing swir16 beside the four other bands has a remedy; missing nir has not."""
+    four = ["red", "green", "blue", "nir"]
+    assert "--model sentinel2-rgbn" in other_model(["swir16", "swir22"], four)
+    assert "sentinel2" not in other_model(["nir", "swir16"], four[:3])
+    assert "sentinel2" not in other_model(["red"], four)

@@ -22,6 +22,7 @@ from landcover.losses import (
     focal,
     jaccard,
     lovasz,
+    set_cross_entropy,
     signed_distances,
     sum_of_losses,
     tversky,
@@ -50,6 +51,31 @@ def test_cross_entropy_by_hand() -> None:
     weights = torch.tensor([1.0, 3.0], dtype=torch.float64)
     weighted = -(math.log(0.75) + 3 * math.log(0.5)) / 4
     assert cross_entropy(TWO, TRUTH, weights).item() == pytest.approx(weighted)
+
+
+def test_sets_of_classes_by_hand() -> None:
+    """-log of the sum over the set: 1/5 + 3/10 where channels 0 and 1 may be, 1/2 where only 2 may be.
+
+    Of three pixels with the first set and one with the second, the kinds weigh as root 3 to 1. A set of all
+    channels costs nothing; pixels with the set 0 are left out; without any set the loss is 0.
+    """
+    three = logits_of([[0.2, 0.3, 0.5]] * 4)
+    assert set_cross_entropy(three, target_of([3, 0, 0, 0])).item() == pytest.approx(-math.log(0.5))
+    assert set_cross_entropy(three, target_of([7, 7, 0, 7])).item() == pytest.approx(0)
+    root = math.sqrt(3)
+    expected = -(root * math.log(0.2) + math.log(0.5)) / (root + 1)
+    assert set_cross_entropy(three, target_of([1, 1, 1, 4])).item() == pytest.approx(expected)
+    assert set_cross_entropy(three, target_of([0, 0, 0, 0])).item() == 0
+
+
+def test_sets_of_one_class_are_cross_entropy() -> None:
+    """With sets of one class, as many pixels of each, it is plain cross entropy, gradient and all."""
+    logits = torch.randn((1, 3, 2, 3), generator=torch.Generator().manual_seed(0)).requires_grad_()
+    truth = torch.tensor([[[0, 1, 2], [2, 1, 0]]])
+    mine, theirs = set_cross_entropy(logits, 1 << truth), cross_entropy(logits, truth)
+    assert mine.item() == pytest.approx(theirs.item())
+    (ours,), (other,) = (torch.autograd.grad(loss, logits) for loss in (mine, theirs))
+    assert torch.allclose(ours, other, atol=1e-6)
 
 
 def test_focal_by_hand() -> None:

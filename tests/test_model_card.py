@@ -12,7 +12,7 @@ import torch
 import yaml
 from pystac.extensions.mlm import MLMExtension
 
-from landcover.errors import CheckpointError
+from landcover.errors import CheckpointError, SettingsError
 from landcover.inference import scaling
 from landcover.legend import LandClass, Legend
 from landcover.models import ModelSpec, load_checkpoint, save_checkpoint
@@ -72,7 +72,7 @@ def test_a_hostile_model_makes_a_harmless_card(hostile: Path, tmp_path: Path) ->
     assert table[0].replace("\\|", "").count("|") == 4
 
 
-def test_a_card_has_the_figures_of_its_own_evaluation_only(tmp_path: Path) -> None:
+def test_a_card_has_the_figures_of_its_own_evaluation_only(hostile: Path, tmp_path: Path) -> None:
     """Figures of the model are shown with intervals; those of another are refused; without, it says so."""
     score = {"value": 0.912, "low": 0.9, "high": None}
     overall = dict.fromkeys(
@@ -92,7 +92,7 @@ def test_a_card_has_the_figures_of_its_own_evaluation_only(tmp_path: Path) -> No
     assert "| Boundary F1, 1 px | 0.800 | 0.700 to 0.850 |" in text
     assert "| Mean IoU | \N{EN DASH} |" in text
     assert "12,345 pixels" in text
-    write_model_card(DEFAULT_MODEL, tmp_path / "bare.md")
+    write_model_card(hostile, tmp_path / "bare.md")
     assert "was not evaluated" in (tmp_path / "bare.md").read_text(encoding="utf-8")
     for content, reason in (
         ('{"model": {"sha256": "x"}}', "evaluates another model"), ("[]", "is no evaluation"), ("{", "is no evaluation"),
@@ -105,6 +105,47 @@ def test_a_card_has_the_figures_of_its_own_evaluation_only(tmp_path: Path) -> No
     assert not (tmp_path / "no.md").exists()
 
 
+def test_a_card_sets_the_model_beside_its_baselines(tmp_path: Path) -> None:
+    """A row for the model and each baseline, the same measures in each; remarks come as a list."""
+    known = {"value": 0.7, "low": None, "high": None}
+    names = ("overall_accuracy", "kappa", "mean_iou", "mean_f1", "frequency_weighted_iou")
+    of_class = dict.fromkeys(("iou", "f1", "users_accuracy", "producers_accuracy"), known)
+    record = {
+        "model": {"sha256": load_checkpoint(DEFAULT_MODEL).sha256},
+        "dataset": {"name": "towns", "version": "ab" * 32, "blocks": 9},
+        "settings": {"split": "test"}, "pixels": 12345, "notes": [],
+        "classes": [{"name": "Water", **of_class}, {"name": "a|b", **of_class}],
+        "overall": dict.fromkeys(names, known),
+        "baselines": {"majority class": {"mean_iou": 0.1, "overall_accuracy": 0.5, "iou": [0.2, None]}},
+    }  # fmt: skip
+    (tmp_path / "metrics.json").write_text(json.dumps(record))
+    (tmp_path / "remarks.txt").write_text("Trained on\none city.\n\nPools are <b>missed</b>.\n")
+    write_model_card(
+        DEFAULT_MODEL, tmp_path / "card.md", tmp_path / "metrics.json",
+        remarks=tmp_path / "remarks.txt",
+    )  # fmt: skip
+    lines = (tmp_path / "card.md").read_text(encoding="utf-8").splitlines()
+    assert "| | mean IoU | overall accuracy | Water | a\\|b |" in lines
+    assert "| this model | 0.700 | 0.700 | 0.700 | 0.700 |" in lines
+    assert "| majority class | 0.100 | 0.500 | 0.200 | \N{EN DASH} |" in lines
+    assert "- Trained on one city." in lines
+    assert "- Pools are bmissed/b." in lines
+    with pytest.raises(SettingsError, match="cannot be read"):
+        write_model_card(DEFAULT_MODEL, tmp_path / "no.md", remarks=tmp_path / "absent.txt")
+
+
+def test_a_card_tells_what_training_held_out(tmp_path: Path) -> None:
+    """Figures as rows; a model that also saw real places is not called a simulation's."""
+    training = {"data": "simulated", "held_out": {"towns": {"overall_accuracy": 0.5}}}
+    for places in ({}, {"held_out_places": ["a town"]}):
+        spec = dataclasses.replace(SPEC, training=training | places)
+        save_checkpoint(tmp_path / "m.safetensors", spec.build(), spec)
+        write_model_card(tmp_path / "m.safetensors", tmp_path / "card.md")
+        text = (tmp_path / "card.md").read_text(encoding="utf-8")
+        assert "| towns, overall accuracy | 0.5 |" in text
+        assert ("Trained on simulated images" in text) != bool(places)
+
+
 def test_the_item_is_one_of_the_extension(tmp_path: Path) -> None:
     """The STAC item is valid, and pystac's MLM extension reads from it what the model is."""
     made = landcover("model", "item", DEFAULT_MODEL, "-o", tmp_path / "item.json")
@@ -112,7 +153,7 @@ def test_the_item_is_one_of_the_extension(tmp_path: Path) -> None:
     item = pystac.Item.from_dict(json.loads((tmp_path / "item.json").read_text(encoding="utf-8")))
     found = MLMExtension.ext(item)
     spec = load_checkpoint(DEFAULT_MODEL).spec
-    assert found.mlm_name == "demo"
+    assert found.mlm_name == DEFAULT_MODEL.stem
     assert [str(task) for task in found.tasks] == ["semantic-segmentation"]
     (given,), (got,) = found.input, found.output
     assert [band.name for band in given.bands] == list(spec.bands)

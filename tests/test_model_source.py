@@ -8,7 +8,7 @@ import pytest
 
 from landcover.errors import CheckpointError
 from pipeline.job import DEFAULT_MODEL
-from pipeline.model_source import find_model
+from pipeline.model_source import SHIPPED, find_model
 from tests.command import landcover
 from tests.fault_server import FaultPlan, FaultServer, fault_server
 
@@ -37,6 +37,35 @@ def server(tmp_path: Path) -> Iterator[FaultServer]:
 def test_a_path_is_left_alone() -> None:
     """A path is the model's file, whether it exists or not."""
     assert find_model("some/where.safetensors") == Path("some/where.safetensors")
+
+
+def test_a_shipped_model_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file of pipeline/weights has a name; a folder of that name does not hide it, a file does."""
+    assert "demo" in SHIPPED
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    for name, path in SHIPPED.items():
+        assert find_model(name) == path
+        assert path.is_file()
+    (tmp_path / "demo").rmdir()
+    (tmp_path / "demo").write_bytes(DEFAULT_MODEL.read_bytes())
+    assert find_model("demo") == Path("demo")
+
+
+def test_a_name_that_is_not_shipped_is_refused_with_those_that_are() -> None:
+    """A misspelt name is told the shipped ones, before any network is asked."""
+    with pytest.raises(CheckpointError, match=r"the shipped ones are .*demo"):
+        find_model("aerial-rbg")
+
+
+def test_the_shipped_models_are_listed() -> None:
+    """`landcover model list` names each with its bands and classes."""
+    result = landcover("model", "list")
+    assert result.returncode == 0
+    for name in SHIPPED:
+        assert name in result.stdout
 
 
 def test_a_model_of_the_hub_is_downloaded_once(server: FaultServer, cache: Path) -> None:
