@@ -256,6 +256,18 @@ def test_a_region_that_is_held_is_left_for_later(disturbed: Path):
         assert database.execute("SELECT count(*) FROM leases").fetchone() == (0,)
 
 
+def test_events_are_logged_for_machines(tmp_path: Path):
+    """A region that cannot be read ends as an error in the log, a JSON object a line, and exit code 1."""
+    (tmp_path / "regions").mkdir()
+    (tmp_path / "regions/broken.yml").write_text("name: [")
+    done = tick(tmp_path, date(2024, 8, 4), "--log", tmp_path / "events.jsonl")
+    assert done.returncode == 1, done.stdout + done.stderr
+    (line,) = (tmp_path / "events.jsonl").read_text("utf-8").splitlines()
+    event = json.loads(line)
+    assert (event["level"], event["event"], event["region"]) == ("error", "region failed", "broken")
+    assert "broken.yml" in event["message"]
+
+
 def test_a_folder_without_regions(tmp_path: Path):
     """One sentence, exit code 1."""
     done = tick(tmp_path, date(2024, 8, 4))

@@ -11,7 +11,8 @@ Exit code 0: all is well; 1: a region failed; 75: another runner holds a region,
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +30,7 @@ from landcover.schedule import FIRST, Baseline, complete_months, due_periods, mo
 from pipeline.artifacts import Report, fingerprint
 from pipeline.change import ChangeSettings
 from pipeline.composite import NoViewError
+from pipeline.event_log import EventLog, event_log
 from pipeline.follow import Chapter, follow, read_alerts
 from pipeline.job import Job, plan_job
 from pipeline.metrics_file import write_metrics
@@ -57,6 +59,7 @@ class Watch:
     settings: ChangeSettings
     options: dict[str, Any]
     """Further settings of a run: catalog, model, workers, scheduler."""
+    log: EventLog = field(default_factory=EventLog)
 
 
 @dataclass(frozen=True)
@@ -131,12 +134,16 @@ def monthly_change(
         str | None, typer.Option(help="Address to which new alerts are posted as JSON.")
     ] = None,
     metrics: Annotated[Path | None, typer.Option(help="File of figures for Prometheus.")] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="File to which every event is added as a line of JSON.")
+    ] = None,
     wait: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for a region that another runner holds.")
     ] = 0,
 ) -> None:
     """Map the months that are over, compare them, and keep the alerts."""
     paths = sorted(path for path in regions.glob("*") if path.suffix in {".yml", ".yaml"})
+    held = ExitStack()
     try:
         if not paths:
             raise SettingsError(f"{regions} holds no region file (.yml); give a folder of them.")
@@ -145,14 +152,17 @@ def monthly_change(
             Baseline(baseline), Rule(needed, among), ChangeSettings(min_area=min_area, evidence=evidence),
             {"catalog": catalog, "model": model, "workers": workers, "scheduler": scheduler,
              "probabilities": probabilities},
+            held.enter_context(event_log(log)),
         )  # fmt: skip
         hook = Webhook(webhook) if webhook else None
         store = ProjectStore(out / _STORE)
-        outcomes = [_watched(path, watch, store, wait) for path in paths]
+        outcomes = [_logged(_watched(path, watch, store, wait), watch.log) for path in paths]
         told = _tell(store, watch, hook, metrics)
     except LandcoverError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
+    finally:
+        held.close()
     _show(outcomes)
     states = {outcome.status for outcome in outcomes}
     raise typer.Exit(1 if "failed" in states or not told else TEMPORARY if "busy" in states else 0)
@@ -173,6 +183,12 @@ def _watched(path: Path, watch: Watch, store: ProjectStore, wait: float) -> Outc
     except Exception as error:  # noqa: BLE001 - a fault of ours in one region must not stop the others
         typer.echo(f"{path.stem}: error: {traceback.format_exc()}", err=True)
         return Outcome(path.stem, "failed", message=repr(error))
+
+
+def _logged(outcome: Outcome, log: EventLog) -> Outcome:
+    facts = {name: value for name, value in asdict(outcome).items() if name != "status"}
+    (log.failure if outcome.status == "failed" else log.info)(f"region {outcome.status}", **facts)
+    return outcome
 
 
 def _hold(store: ProjectStore, region: str, wait: float) -> None:
@@ -220,6 +236,7 @@ def _chapter(
 
     def announce(text: str) -> None:
         typer.echo(f"{region.name} {period.folder}: {text}")
+        watch.log.info(text, region=region.name, period=str(period))
 
     job = _job(region, period, watch)
     store.start(region.name, str(period))
@@ -241,10 +258,14 @@ def _chapter(
             figures["baseline"] = str(baseline)
             store.put_alerts(region.name, str(period), read_alerts(chapter.folder))
     except Exception as error:
-        store.finish(region.name, str(period), error=str(error) or repr(error))
+        reason = str(error) or repr(error)
+        store.finish(region.name, str(period), error=reason)
+        watch.log.failure("period failed", region=region.name, period=str(period), reason=reason)
         raise
     inputs = fingerprint([stage["outputs"] for stage in record["stages"].values()])
-    store.finish(region.name, str(period), inputs=inputs, scenes=len(record["items"]), **figures)
+    figures["scenes"] = len(record["items"])
+    store.finish(region.name, str(period), inputs=inputs, **figures)
+    watch.log.info("period done", region=region.name, period=str(period), **figures)
     return figures
 
 
