@@ -37,9 +37,10 @@ class TrainingBatches(TorchDataset[Batch]):
 
     def __getitem__(self, number: int) -> Batch:
         first = number * self._batch
+        cut = self._augmentation.cut(self._side) if self._augmentation else self._side
         batch = stack(
             [
-                self._dataset.draw("train", self._side, self._seed, index, self._balanced)
+                self._dataset.draw("train", cut, self._seed, index, self._balanced)
                 for index in range(first, first + self._batch)
             ],
             self._dataset.legend,
@@ -47,7 +48,9 @@ class TrainingBatches(TorchDataset[Batch]):
         if self._augmentation is None:
             return batch
         generator = torch.Generator().manual_seed(batch_seed(self._seed, number))
-        return augment(batch, self._augmentation, generator, self._dataset.bands, self._mean)
+        return augment(
+            batch, self._augmentation, generator, self._dataset.bands, self._mean, self._side
+        )
 
 
 class ValidationTiles(TorchDataset[Batch]):
