@@ -183,6 +183,9 @@ def _network(job: _Job) -> nn.Module:
         return network.train()
     torch.manual_seed(job.config.seed)
     network = job.spec.build()
+    if job.config.start:
+        network.load_state_dict(_started(job, find_file(str(job.config.start))))
+        return network
     model = job.config.model
     encoder: Any = network.encoder
     if model.weights == "imagenet":
@@ -192,6 +195,20 @@ def _network(job: _Job) -> nn.Module:
         path = Path(model.weights)
         load_encoder(encoder, read_encoder(path), job.spec.bands, str(path))
     return network
+
+
+def _started(job: _Job, path: Path) -> dict[str, torch.Tensor]:
+    """Weights of the checkpoint to begin with. Raises CheckpointError where it is another network."""
+    checkpoint = load_checkpoint(path)
+    for name in ("architecture", "encoder", "options", "decoder_channels", "bands", "legend"):
+        ours, theirs = getattr(job.spec, name), getattr(checkpoint.spec, name)
+        if name == "legend":
+            ours, theirs = ours.codes, theirs.codes
+        if ours != theirs:
+            raise CheckpointError(
+                f"{path} cannot be the start: its {name} is {theirs}, and this training's {ours}."
+            )
+    return checkpoint.network.state_dict()
 
 
 def _imagenet(model: ModelSettings) -> dict[str, torch.Tensor]:
@@ -416,6 +433,9 @@ def _record(job: _Job) -> dict[str, Any]:
             "checkpoint": teacher.name,
             "training": dict(read_spec(teacher).training),
         }
+    if job.config.start:
+        start = find_file(str(job.config.start))
+        config["start"] = {"checkpoint": start.name, "training": dict(read_spec(start).training)}
     if job.config.model.weights not in {"none", "imagenet"}:
         config["model"]["weights"] = Path(job.config.model.weights).name
     if job.config.model.start:

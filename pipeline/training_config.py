@@ -134,6 +134,8 @@ class TrainingConfig(_Settings):
     workers: int = Field(default=0, ge=0, le=256)
     """Processes that draw chips beside the one that trains."""
     device: str = "auto"
+    start: Path | None = None
+    """A checkpoint of the same network, bands and classes that training begins with; a shipped name too."""
     teacher: Teacher | None = None
     baseline: Baseline | None = Baseline()
 

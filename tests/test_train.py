@@ -1,6 +1,7 @@
 """Training: a YAML in, a checkpoint out that maps; killed and resumed it is the same, byte for byte."""
 
 import csv
+import json
 import math
 import os
 import signal
@@ -228,6 +229,17 @@ def test_training_begins_with_the_weights_of_another(
         trained(tmp_path / "x", config_of(dataset, model=SMALL | {"weights": "none.safetensors"}))
 
 
+def test_training_goes_on_from_another_model(model: Path, dataset: Path, tmp_path: Path) -> None:
+    """With a model as the start and almost no learning it is as good as that, and says where it began."""
+    config = config_of(dataset, start=str(model / MODEL), learning_rate=1e-9, warmup=0)
+    training = trained(tmp_path / "on", config)
+    before = json.loads((model / RECORD).read_text())["training"]["validation"]
+    assert training["validation"]["mean_iou"] > before["mean_iou"] - 0.1 > 0.3
+    assert training["options"]["start"]["checkpoint"] == MODEL
+    assert training["options"]["start"]["training"]["data"] == "squares"
+    assert str(model) not in json.dumps(training)
+
+
 def test_imagenet_without_network_is_one_sentence(dataset: Path, tmp_path: Path) -> None:
     """Weights that cannot be downloaded are told with what to do."""
     config = tmp_path / "config.yml"
@@ -340,6 +352,8 @@ def test_files_that_are_no_config(tmp_path: Path, text: str) -> None:
             "teacher needs the bands",
         ),
         ({"teacher": {"checkpoint": "none.safetensors"}}, r"no model none\.safetensors"),
+        ({"start": "demo"}, "cannot be the start: its encoder"),
+        ({"start": "none.safetensors"}, r"no model none\.safetensors"),
     ],
 )
 def test_trainings_that_cannot_begin(
