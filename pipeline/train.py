@@ -336,7 +336,11 @@ class _Keeper(Callback):
             **{k: found[k] for k in ("validation_loss", "mean_iou", "overall_accuracy")},
         }
         self.history.append(row)
-        better = not self.best or (found["mean_iou"] or 0) > (self.best["mean_iou"] or 0)
+        better = (
+            not self.best
+            or self._job.config.keep == "last"
+            or (found["mean_iou"] or 0) > (self.best["mean_iou"] or 0)
+        )
         if better:
             self.best = {"step": trainer.global_step, **found}
             with atomic_path(self._job.folder / _BEST) as partial:
@@ -479,6 +483,6 @@ def _baseline(job: _Job, settings: Baseline) -> dict[str, Any]:
     config, spec = job.config, job.spec
     matrix = forest_baseline(
         job.dataset, "validation", spec.legend.codes, range(len(spec.bands)), config.tile, config.seed,
-        pixels=settings.pixels, trees=settings.trees, balanced=config.balanced,
+        pixels=settings.pixels, trees=settings.trees, balanced=bool(config.balanced),
     )  # fmt: skip
     return figures(matrix, spec) | settings.model_dump()

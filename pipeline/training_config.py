@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -124,10 +124,12 @@ class TrainingConfig(_Settings):
     )
     class_weights: Literal["none", "balanced"] = "none"
     """Of cross-entropy and focal: by how rare a class is in the training split."""
-    balanced: bool = True
-    """Whether chips are drawn around each class equally often."""
+    balanced: bool | Annotated[float, Field(ge=0, le=1)] = True
+    """Whether chips are drawn around each class equally often; a share of them does so."""
     augmentation: Augmentation | None = Augmentation()
     precision: Literal["32", "bf16-mixed"] = "32"
+    keep: Literal["best", "last"] = "best"
+    """Which weights are kept: those of the best validation, or the last, where validation is small or odd."""
     early_stop: int | None = Field(default=None, ge=1)
     """Validations without a better mean IoU after which training ends."""
     seed: int = Field(default=0, ge=0, lt=2**31)

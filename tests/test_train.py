@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import rasterio
 import torch
@@ -21,6 +22,8 @@ from landcover.augmentation import Batch
 from landcover.errors import CheckpointError, LandcoverError, SettingsError
 from landcover.losses import cross_entropy
 from landcover.models import load_checkpoint
+from pipeline.chip_stream import TrainingBatches
+from pipeline.dataset import load_dataset
 from pipeline.learner import Learner, rate
 from pipeline.segment import segment
 from pipeline.train import MODEL, RECORD, STATE, train
@@ -238,6 +241,22 @@ def test_training_goes_on_from_another_model(model: Path, dataset: Path, tmp_pat
     assert training["options"]["start"]["checkpoint"] == MODEL
     assert training["options"]["start"]["training"]["data"] == "squares"
     assert str(model) not in json.dumps(training)
+
+
+def test_the_last_weights_are_kept_where_asked_for(dataset: Path, tmp_path: Path) -> None:
+    """Of six validations the last step's weights are in the record, however good the others were."""
+    config = config_of(dataset, steps=12, learning_rate=0.02, schedule="constant", keep="last")
+    assert trained(tmp_path / "last", config)["best_step"] == 12
+
+
+def test_a_share_of_the_chips_is_balanced(dataset: Path) -> None:
+    """Of a quarter, each fourth chip is drawn around a class and the others as classes occur."""
+    squares = load_dataset(dataset)
+    batches = TrainingBatches(squares, 32, 4, 5, 0.25, None, squares.band_mean())
+    for number in range(3):
+        for place, image in enumerate(batches[number].images):
+            chip = squares.draw("train", 32, 5, 4 * number + place, balanced=place == 3)
+            assert np.array_equal(image.numpy(), chip.image)
 
 
 def test_imagenet_without_network_is_one_sentence(dataset: Path, tmp_path: Path) -> None:
