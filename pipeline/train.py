@@ -371,6 +371,9 @@ def _finish(job: _Job, announce: Report, report: Report) -> dict[str, Any]:
     """Measure the best weights as they are saved, and a forest beside them; write the checkpoint."""
     network = job.spec.build()
     network.load_state_dict(load_file(job.folder / _BEST))
+    if job.config.settle:
+        report("settling the network on unchanged chips ...")
+        _settle(job, network)
     network = network.half().float().eval()  # as the checkpoint will have it
     report("measuring the best weights ...")
     matrix, temperature = _assess(job, network)
@@ -395,6 +398,27 @@ def _finish(job: _Job, announce: Report, report: Report) -> dict[str, Any]:
         )
     )
     return training
+
+
+def _settle(job: _Job, network: nn.Module) -> None:
+    """Take the statistics of batch normalisation anew, from chips as maps see them.
+
+    Those of training belong to small, changed chips and to weights that moved meanwhile (precise
+    batch normalisation, Wu & Johnson 2021, section 3).
+    """
+    config = job.config
+    batches = TrainingBatches(
+        job.dataset, job.spec.tile, config.batch, config.seed + 1, config.balanced, None, job.spec.mean
+    )
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.reset_running_stats()
+            layer.momentum = None  # a plain mean over all batches
+    network.train()
+    with torch.inference_mode():
+        for number in range(config.settle):
+            images, _, valid = batches[number]
+            network(normalised(images, valid, job.spec))
 
 
 def _assess(job: _Job, network: nn.Module) -> tuple[ErrorMatrix, float]:

@@ -130,6 +130,8 @@ class TrainingConfig(_Settings):
     precision: Literal["32", "bf16-mixed"] = "32"
     keep: Literal["best", "last"] = "best"
     """Which weights are kept: those of the best validation, or the last, where validation is small or odd."""
+    settle: int = Field(default=0, ge=0, le=10_000)
+    """Batches of unchanged chips of the mapping tile's side over which normalisation is averaged at the end."""
     early_stop: int | None = Field(default=None, ge=1)
     """Validations without a better mean IoU after which training ends."""
     seed: int = Field(default=0, ge=0, lt=2**31)
