@@ -408,7 +408,13 @@ def _settle(job: _Job, network: nn.Module) -> None:
     """
     config = job.config
     batches = TrainingBatches(
-        job.dataset, job.spec.tile, config.batch, config.seed + 1, config.balanced, None, job.spec.mean
+        job.dataset,
+        job.spec.tile,
+        config.batch,
+        config.seed + 1,
+        config.balanced,
+        None,
+        job.spec.mean,
     )
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
