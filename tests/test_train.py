@@ -249,6 +249,20 @@ def test_the_last_weights_are_kept_where_asked_for(dataset: Path, tmp_path: Path
     assert trained(tmp_path / "last", config)["best_step"] == 12
 
 
+def test_settling_changes_the_statistics_and_no_weight(dataset: Path, tmp_path: Path) -> None:
+    """The same training with and without: learnt weights are equal, running means and variances are not."""
+    for name, settle in (("plain", 0), ("settled", 3)):
+        trained(tmp_path / name, config_of(dataset, settle=settle))
+    plain, settled = (
+        load_checkpoint(tmp_path / name / MODEL).network.state_dict()
+        for name in ("plain", "settled")
+    )
+    moved = {
+        name.rpartition(".")[2] for name in plain if not torch.equal(plain[name], settled[name])
+    }
+    assert moved == {"running_mean", "running_var", "num_batches_tracked"}
+
+
 def test_a_share_of_the_chips_is_balanced(dataset: Path) -> None:
     """Of a quarter, each fourth chip is drawn around a class and the others as classes occur."""
     squares = load_dataset(dataset)
