@@ -55,10 +55,23 @@ class Augmentation:
     scale: float = 1.25
     """Largest zoom in or out, of each chip on its own; 1 leaves it out."""
     scale_probability: float = 0.5
+    wide: bool = False
+    """Chips are cut larger, so that zooming out shows more ground and no blank rim."""
     gain: float = 0.05
     """Spread (one sigma, relative) of a gain of each band."""
     offset: float = 0.005
     """Spread (one sigma, reflectance) of an offset of each band."""
+    exposure: float = 0.0
+    """Spread (one sigma, relative) of a gain of all bands together."""
+    gamma: float = 0.0
+    """Spread (one sigma, relative) of an exponent of the values: how a photograph was developed."""
+    saturation: float = 0.0
+    """Spread (one sigma, relative) of the distance of each band from the grey of all bands."""
+    blur: float = 0.0
+    """Most blur: sigma of a Gaussian, pixels."""
+    blur_probability: float = 0.5
+    noise: float = 0.0
+    """Most noise of single pixels (one sigma, reflectance)."""
     haze: float = 0.5
     """Most haze; 1 adds 0.1 of reflectance to blue."""
     haze_probability: float = 0.3
@@ -74,21 +87,29 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name in ("scale_probability", "haze_probability", "shadow_probability", "shadow",
-                     "band_dropout", "cutmix"):  # fmt: skip
+                     "band_dropout", "cutmix", "blur_probability"):  # fmt: skip
             if not 0 <= getattr(self, name) <= 1:
                 raise SettingsError(
                     f"The augmentation's {name} is {getattr(self, name)}; it must be 0 to 1."
                 )
-        for name in ("gain", "offset", "haze"):
+        for name in ("gain", "offset", "haze", "exposure", "gamma", "saturation", "noise"):
             if not 0 <= getattr(self, name) <= 2:
                 raise SettingsError(
                     f"The augmentation's {name} is {getattr(self, name)}; it must be 0 to 2."
                 )
+        if not 0 <= self.blur <= 5:
+            raise SettingsError(
+                f"The augmentation's blur is {self.blur}; it must be 0 to 5 pixels."
+            )
         if not 1 <= self.scale <= 4 or not all(0.25 <= s <= 4 for s in self.multi_scale):
             raise SettingsError(
                 f"The augmentation's scale is {self.scale} and multi_scale {list(self.multi_scale)}; "
                 "scale must be 1 to 4, and the others 0.25 to 4."
             )
+
+    def cut(self, side: int) -> int:
+        """Side of the chip to cut for one of `side` pixels."""
+        return math.ceil(side * self.scale) if self.wide else side
 
 
 def augment(
@@ -97,20 +118,27 @@ def augment(
     generator: torch.Generator,
     bands: Sequence[str],
     mean: Sequence[float],
+    side: int | None = None,
 ) -> Batch:
     """Do everything that the settings say to a batch.
 
+    side: of the chips that come out, where they were cut larger (`Augmentation.cut`).
     bands: common names; bands of unknown wavelength see no haze and grey shadows. mean:
     reflectance per band, which stands in for a band that is taken away.
     """
     if settings.d4:
         batch = d4(batch, generator)
     if settings.scale > 1:
-        batch = zoom(batch, settings.scale, settings.scale_probability, generator)
+        batch = zoom(batch, settings.scale, settings.scale_probability, generator, side)
     images, valid = batch.images, batch.valid[:, None]
+    if settings.blur:
+        images = blur(images, valid, settings.blur, settings.blur_probability, generator)
+    images = development(images, settings.exposure, settings.gamma, settings.saturation, generator)
     images = calibration(images, settings.gain, settings.offset, generator)
     images = haze(images, bands, settings.haze, settings.haze_probability, generator)
     images = shadow(images, bands, settings.shadow, settings.shadow_probability, generator)
+    if settings.noise:
+        images = noise(images, settings.noise, generator)
     images = drop_bands(images, mean, settings.band_dropout, generator)
     batch = batch._replace(images=torch.where(valid, images, 0))
     if settings.cutmix:
@@ -140,17 +168,28 @@ def _each(
     return torch.stack([turn(chip, draw) for chip, draw in zip(values, draws, strict=True)])
 
 
-def zoom(batch: Batch, most: float, probability: float, generator: torch.Generator) -> Batch:
-    """Zoom each chip in or out by up to `most`, about a random point of it; the size stays."""
-    n = len(batch.images)
+def zoom(
+    batch: Batch,
+    most: float,
+    probability: float,
+    generator: torch.Generator,
+    side: int | None = None,
+) -> Batch:
+    """Zoom each chip in or out by up to `most`, about a random point of it.
+
+    side: of the chips that come out, as it was when left out. Of a larger chip a part is shown.
+    """
+    n, rows, cols = batch.targets.shape
+    height, width = side or rows, side or cols
     factor = torch.exp((_uniform(n, generator) * 2 - 1) * math.log(most))
     centre = _uniform((n, 2), generator) * 2 - 1
     factor = torch.where(_uniform(n, generator) < probability, factor, 1)
+    shown = torch.tensor([width / cols, height / rows]) / factor[:, None]
     theta = torch.zeros(n, 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = 1 / factor
-    theta[:, :, 2] = centre * (1 - 1 / factor)[:, None]  # the point itself stays where it is
-    grid = functional.affine_grid(theta, list(batch.images.shape), align_corners=False)
-    return _sample(batch, grid)
+    theta[:, 0, 0], theta[:, 1, 1] = shown[:, 0], shown[:, 1]
+    theta[:, :, 2] = centre * (1 - shown)  # the point itself stays where it is
+    size = [n, batch.images.shape[1], height, width]
+    return _sample(batch, functional.affine_grid(theta, size, align_corners=False))
 
 
 def _sample(batch: Batch, grid: torch.Tensor) -> Batch:
@@ -213,6 +252,71 @@ def calibration(
     shape = (*images.shape[:2], 1, 1)
     factors = torch.exp(gain * torch.randn(shape, generator=generator))
     return images * factors + offset * torch.randn(shape, generator=generator)
+
+
+def development(
+    images: torch.Tensor,
+    exposure: float,
+    gamma: float,
+    saturation: float,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Develop each chip as another photograph: brighter or darker, steeper, with more colour or less.
+
+    grey + s (x - grey), times a gain, to the power of g; s, gain and g are exp(spread z), z normal.
+    A spread of 0 draws nothing.
+    """
+
+    def drawn(spread: float) -> torch.Tensor:
+        return torch.exp(spread * torch.randn((len(images), 1, 1, 1), generator=generator))
+
+    if saturation:
+        grey = images.mean(1, keepdim=True)
+        images = grey + drawn(saturation) * (images - grey)
+    if exposure:
+        images = images * drawn(exposure)
+    # Below 0 there is no power; a small number in place of 0 keeps the answer finite.
+    return images.clamp(min=1e-6) ** drawn(gamma) if gamma else images
+
+
+def blur(
+    images: torch.Tensor,
+    valid: torch.Tensor,
+    most: float,
+    probability: float,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Blur some chips by a Gaussian of up to `most` pixels; what is not valid takes no part.
+
+    valid: (n, 1, rows, cols) bool.
+    """
+    sigma = _strength(images, most, probability, generator).clamp(min=0.05)
+    reach = math.ceil(3 * most)
+    at = torch.arange(-reach, reach + 1)
+    kernel = torch.exp(-((at / sigma[..., 0]) ** 2) / 2)
+    kernel = kernel / kernel.sum(-1, keepdim=True)  # (n, 1, taps)
+    seen = valid.float()
+    share = _smeared(seen, kernel)
+    return torch.where(valid, _smeared(images * seen, kernel) / share.clamp(min=1e-6), images)
+
+
+def _smeared(values: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    """Each chip under its own kernel, (n, 1, taps), along rows and then along columns."""
+    n, bands, rows, cols = values.shape
+    each = kernel.expand(n, bands, -1).reshape(n * bands, 1, 1, -1)
+    flat, taps = values.reshape(1, n * bands, rows, cols), kernel.shape[-1]
+    for weight, padding in (
+        (each, (0, taps // 2)),
+        (each.mT.reshape(-1, 1, taps, 1), (taps // 2, 0)),
+    ):
+        flat = functional.conv2d(flat, weight, padding=padding, groups=n * bands)
+    return flat.reshape(values.shape)
+
+
+def noise(images: torch.Tensor, most: float, generator: torch.Generator) -> torch.Tensor:
+    """Add noise of single pixels, of another strength up to `most` in each chip."""
+    strength = _strength(images, most, 1.0, generator)
+    return images + strength * torch.randn(images.shape, generator=generator)
 
 
 def haze(

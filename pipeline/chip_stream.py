@@ -27,7 +27,7 @@ class TrainingBatches(TorchDataset[Batch]):
         side: int,
         batch: int,
         seed: int,
-        balanced: bool,
+        balanced: float,
         augmentation: Augmentation | None,
         mean: tuple[float, ...],
     ) -> None:
@@ -37,9 +37,10 @@ class TrainingBatches(TorchDataset[Batch]):
 
     def __getitem__(self, number: int) -> Batch:
         first = number * self._batch
+        cut = self._augmentation.cut(self._side) if self._augmentation else self._side
         batch = stack(
             [
-                self._dataset.draw("train", self._side, self._seed, index, self._balanced)
+                self._dataset.draw("train", cut, self._seed, index, self._is_balanced(index))
                 for index in range(first, first + self._batch)
             ],
             self._dataset.legend,
@@ -47,7 +48,13 @@ class TrainingBatches(TorchDataset[Batch]):
         if self._augmentation is None:
             return batch
         generator = torch.Generator().manual_seed(batch_seed(self._seed, number))
-        return augment(batch, self._augmentation, generator, self._dataset.bands, self._mean)
+        return augment(
+            batch, self._augmentation, generator, self._dataset.bands, self._mean, self._side
+        )
+
+    def _is_balanced(self, index: int) -> bool:
+        """Spread evenly over the chips: of a share of 1/4, each fourth."""
+        return math.floor((index + 1) * self._balanced) > math.floor(index * self._balanced)
 
 
 class ValidationTiles(TorchDataset[Batch]):

@@ -183,6 +183,9 @@ def _network(job: _Job) -> nn.Module:
         return network.train()
     torch.manual_seed(job.config.seed)
     network = job.spec.build()
+    if job.config.start:
+        network.load_state_dict(_started(job, find_file(str(job.config.start))))
+        return network
     model = job.config.model
     encoder: Any = network.encoder
     if model.weights == "imagenet":
@@ -192,6 +195,20 @@ def _network(job: _Job) -> nn.Module:
         path = Path(model.weights)
         load_encoder(encoder, read_encoder(path), job.spec.bands, str(path))
     return network
+
+
+def _started(job: _Job, path: Path) -> dict[str, torch.Tensor]:
+    """Weights of the checkpoint to begin with. Raises CheckpointError where it is another network."""
+    checkpoint = load_checkpoint(path)
+    for name in ("architecture", "encoder", "options", "decoder_channels", "bands", "legend"):
+        ours, theirs = getattr(job.spec, name), getattr(checkpoint.spec, name)
+        if name == "legend":
+            ours, theirs = ours.codes, theirs.codes
+        if ours != theirs:
+            raise CheckpointError(
+                f"{path} cannot be the start: its {name} is {theirs}, and this training's {ours}."
+            )
+    return checkpoint.network.state_dict()
 
 
 def _imagenet(model: ModelSettings) -> dict[str, torch.Tensor]:
@@ -319,7 +336,11 @@ class _Keeper(Callback):
             **{k: found[k] for k in ("validation_loss", "mean_iou", "overall_accuracy")},
         }
         self.history.append(row)
-        better = not self.best or (found["mean_iou"] or 0) > (self.best["mean_iou"] or 0)
+        better = (
+            not self.best
+            or self._job.config.keep == "last"
+            or (found["mean_iou"] or 0) > (self.best["mean_iou"] or 0)
+        )
         if better:
             self.best = {"step": trainer.global_step, **found}
             with atomic_path(self._job.folder / _BEST) as partial:
@@ -350,6 +371,9 @@ def _finish(job: _Job, announce: Report, report: Report) -> dict[str, Any]:
     """Measure the best weights as they are saved, and a forest beside them; write the checkpoint."""
     network = job.spec.build()
     network.load_state_dict(load_file(job.folder / _BEST))
+    if job.config.settle:
+        report("settling the network on unchanged chips ...")
+        _settle(job, network)
     network = network.half().float().eval()  # as the checkpoint will have it
     report("measuring the best weights ...")
     matrix, temperature = _assess(job, network)
@@ -374,6 +398,33 @@ def _finish(job: _Job, announce: Report, report: Report) -> dict[str, Any]:
         )
     )
     return training
+
+
+def _settle(job: _Job, network: nn.Module) -> None:
+    """Take the statistics of batch normalisation anew, from chips as maps see them.
+
+    Those of training belong to small, changed chips and to weights that moved meanwhile (precise
+    batch normalisation, Wu & Johnson 2021, section 3).
+    """
+    config = job.config
+    batches = TrainingBatches(
+        job.dataset,
+        job.spec.tile,
+        config.batch,
+        config.seed + 1,
+        config.balanced,
+        None,
+        job.spec.mean,
+    )
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.reset_running_stats()
+            layer.momentum = None  # a plain mean over all batches
+    network.train()
+    with torch.inference_mode():
+        for number in range(config.settle):
+            images, _, valid = batches[number]
+            network(normalised(images, valid, job.spec))
 
 
 def _assess(job: _Job, network: nn.Module) -> tuple[ErrorMatrix, float]:
@@ -416,6 +467,9 @@ def _record(job: _Job) -> dict[str, Any]:
             "checkpoint": teacher.name,
             "training": dict(read_spec(teacher).training),
         }
+    if job.config.start:
+        start = find_file(str(job.config.start))
+        config["start"] = {"checkpoint": start.name, "training": dict(read_spec(start).training)}
     if job.config.model.weights not in {"none", "imagenet"}:
         config["model"]["weights"] = Path(job.config.model.weights).name
     if job.config.model.start:
@@ -459,6 +513,6 @@ def _baseline(job: _Job, settings: Baseline) -> dict[str, Any]:
     config, spec = job.config, job.spec
     matrix = forest_baseline(
         job.dataset, "validation", spec.legend.codes, range(len(spec.bands)), config.tile, config.seed,
-        pixels=settings.pixels, trees=settings.trees, balanced=config.balanced,
+        pixels=settings.pixels, trees=settings.trees, balanced=bool(config.balanced),
     )  # fmt: skip
     return figures(matrix, spec) | settings.model_dump()

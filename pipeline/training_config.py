@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -124,16 +124,22 @@ class TrainingConfig(_Settings):
     )
     class_weights: Literal["none", "balanced"] = "none"
     """Of cross-entropy and focal: by how rare a class is in the training split."""
-    balanced: bool = True
-    """Whether chips are drawn around each class equally often."""
+    balanced: bool | Annotated[float, Field(ge=0, le=1)] = True
+    """Whether chips are drawn around each class equally often; a share of them does so."""
     augmentation: Augmentation | None = Augmentation()
     precision: Literal["32", "bf16-mixed"] = "32"
+    keep: Literal["best", "last"] = "best"
+    """Which weights are kept: those of the best validation, or the last, where validation is small or odd."""
+    settle: int = Field(default=0, ge=0, le=10_000)
+    """Batches of unchanged chips of the mapping tile's side over which normalisation is averaged at the end."""
     early_stop: int | None = Field(default=None, ge=1)
     """Validations without a better mean IoU after which training ends."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     workers: int = Field(default=0, ge=0, le=256)
     """Processes that draw chips beside the one that trains."""
     device: str = "auto"
+    start: Path | None = None
+    """A checkpoint of the same network, bands and classes that training begins with; a shipped name too."""
     teacher: Teacher | None = None
     baseline: Baseline | None = Baseline()
 

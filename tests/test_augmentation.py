@@ -11,13 +11,16 @@ from landcover.augmentation import (
     Augmentation,
     Batch,
     augment,
+    blur,
     calibration,
     cutmix,
     d4,
+    development,
     drop_bands,
     haze,
     haze_path,
     multi_scale,
+    noise,
     shadow,
     sky_share,
     zoom,
@@ -27,8 +30,9 @@ from landcover.errors import SettingsError
 BANDS = ("blue", "green", "red", "nir", "swir16", "swir22")
 MEAN = (0.05, 0.06, 0.07, 0.2, 0.15, 0.1)
 ALL = Augmentation(
-    band_dropout=0.2, cutmix=0.5, multi_scale=(0.5, 1.0, 1.5), shadow_probability=0.5
-)
+    band_dropout=0.2, cutmix=0.5, multi_scale=(0.5, 1.0, 1.5), shadow_probability=0.5, exposure=0.1,
+    gamma=0.1, saturation=0.2, blur=1.0, noise=0.01,
+)  # fmt: skip
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -103,6 +107,85 @@ def test_zooming_out_shows_nothing_beyond_the_image() -> None:
     assert torch.equal(targets == 1, valid)
     assert ((images[:, 0] - 1).abs() < 1e-5)[valid].all()
     assert (images[:, 0][~valid] == 0).all()
+
+
+def test_chips_cut_wider_show_more_ground_and_no_blank_rim() -> None:
+    """Cut larger by the largest zoom, every chip is full of image at the side asked for, labels along."""
+    settings = Augmentation(scale=1.8, scale_probability=1, wide=True)
+    assert settings.cut(32) == 58
+    assert Augmentation(scale=1.8).cut(32) == 32
+    labels = torch.randint(5, (40, 6, 6), generator=generator(9))
+    targets = labels.repeat_interleave(10, 1).repeat_interleave(10, 2)[:, :58, :58]
+    whole = torch.ones(40, 58, 58, dtype=torch.bool)
+    batch = Batch((targets[:, None] + 1.0) / 100, targets, whole)
+    images, moved, valid = zoom(batch, 1.8, 1.0, generator(), 32)
+    assert images.shape == (40, 1, 32, 32)
+    assert valid.all()
+    told = images[:, 0] * 100 - 1
+    assert ((told - moved).abs() < 1e-3).float().mean() > 0.5
+
+
+def test_without_zoom_a_chip_cut_wider_is_shown_pixel_by_pixel() -> None:
+    """At zoom 1 and a whole shift the part shown is the image itself, not a stretched one."""
+    row = torch.arange(4.0).repeat(4, 1)
+    batch = Batch(row[None, None], row.long()[None], torch.ones(1, 4, 4).bool())
+    images, _, _ = zoom(batch, 2.0, 0.0, generator(), 2)
+    assert images[0, 0].diff(dim=1).flatten().tolist() == pytest.approx([1, 1], abs=1e-5)
+
+
+def test_blur_spreads_a_point_and_keeps_its_sum() -> None:
+    """A point becomes a hill of the same sum and Gaussian shape; without blur it stays."""
+    images = torch.zeros(20, 2, 31, 31)
+    images[:, :, 15, 15] = 1
+    valid = torch.ones(20, 1, 31, 31, dtype=torch.bool)
+    seen = blur(images, valid, 1.5, 0.5, generator())
+    assert seen.sum((2, 3)).flatten().tolist() == pytest.approx([1.0] * 40, abs=1e-4)
+    top = seen[:, 0, 15, 15]
+    assert torch.equal(top, seen.amax((2, 3))[:, 0])
+    assert 0.2 < (top > 0.999).float().mean() < 0.8
+    assert top.min() < 0.3
+    assert torch.allclose(seen, seen.mT, atol=1e-6)
+
+
+def test_blur_mixes_nothing_with_what_is_not_valid() -> None:
+    """Beside a hole the value stays that of the valid pixels, and the hole stays a hole."""
+    valid = torch.ones(4, 1, 32, 32, dtype=torch.bool)
+    valid[:, :, 10:20] = False
+    images = torch.where(valid, 0.4, 0.0).expand(4, 3, 32, 32)
+    seen = blur(images, valid, 2.0, 1.0, generator())
+    assert ((seen - 0.4).abs() < 1e-5)[valid.expand_as(seen)].all()
+    assert (seen[~valid.expand_as(seen)] == 0).all()
+
+
+def test_development_keeps_grey_grey_and_order_in_order() -> None:
+    """Saturation leaves grey alone, a spread of 0 leaves all alone, exposure and gamma keep the order."""
+    grey = torch.linspace(0.05, 0.9, 8).repeat(30, 3, 1)[..., None]
+    assert torch.equal(development(grey, 0, 0, 0, generator()), grey)
+    assert torch.allclose(development(grey, 0, 0, 0.5, generator()), grey, atol=1e-6)
+    seen = development(grey, 0.3, 0.3, 0.3, generator())
+    assert (seen.diff(dim=2) > 0).all()
+    assert seen.isfinite().all()
+    assert seen[:, 0, 4, 0].std() > 0.05
+    red = torch.tensor([0.8, 0.2, 0.2])[None, :, None, None].expand(50, 3, 1, 1)
+    spread = development(red, 0, 0, 0.5, generator())
+    assert torch.allclose(spread.mean(1), red.mean(1), atol=1e-6)
+    assert (spread[:, 0] - spread[:, 1]).min() < 0.5
+    assert (spread[:, 0] - spread[:, 1]).max() > 0.7
+
+
+def test_development_of_values_below_zero_is_finite() -> None:
+    """A composite has reflectance a little below 0; its power is no NaN."""
+    dark = torch.full((5, 3, 2, 2), -0.02)
+    assert development(dark, 0.2, 0.3, 0.3, generator()).isfinite().all()
+
+
+def test_noise_has_no_bias_and_another_strength_in_each_chip() -> None:
+    """Single pixels move about their value, by at most about the strength said."""
+    seen = noise(torch.full((40, 1, 32, 32), 0.5), 0.1, generator())
+    sigmas = seen.std((1, 2, 3))
+    assert sigmas.max() < 0.105
+    assert sigmas.min() < 0.02
+    assert seen.mean().item() == pytest.approx(0.5, abs=0.002)
 
 
 def test_no_data_does_not_darken_its_neighbours() -> None:

@@ -1,6 +1,7 @@
 """Training: a YAML in, a checkpoint out that maps; killed and resumed it is the same, byte for byte."""
 
 import csv
+import json
 import math
 import os
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import rasterio
 import torch
@@ -20,6 +22,8 @@ from landcover.augmentation import Batch
 from landcover.errors import CheckpointError, LandcoverError, SettingsError
 from landcover.losses import cross_entropy
 from landcover.models import load_checkpoint
+from pipeline.chip_stream import TrainingBatches
+from pipeline.dataset import load_dataset
 from pipeline.learner import Learner, rate
 from pipeline.segment import segment
 from pipeline.train import MODEL, RECORD, STATE, train
@@ -228,6 +232,47 @@ def test_training_begins_with_the_weights_of_another(
         trained(tmp_path / "x", config_of(dataset, model=SMALL | {"weights": "none.safetensors"}))
 
 
+def test_training_goes_on_from_another_model(model: Path, dataset: Path, tmp_path: Path) -> None:
+    """With a model as the start and almost no learning it is as good as that, and says where it began."""
+    config = config_of(dataset, start=str(model / MODEL), learning_rate=1e-9, warmup=0)
+    training = trained(tmp_path / "on", config)
+    before = json.loads((model / RECORD).read_text())["training"]["validation"]
+    assert training["validation"]["mean_iou"] > before["mean_iou"] - 0.1 > 0.3
+    assert training["options"]["start"]["checkpoint"] == MODEL
+    assert training["options"]["start"]["training"]["data"] == "squares"
+    assert str(model) not in json.dumps(training)
+
+
+def test_the_last_weights_are_kept_where_asked_for(dataset: Path, tmp_path: Path) -> None:
+    """Of six validations the last step's weights are in the record, however good the others were."""
+    config = config_of(dataset, steps=12, learning_rate=0.02, schedule="constant", keep="last")
+    assert trained(tmp_path / "last", config)["best_step"] == 12
+
+
+def test_settling_changes_the_statistics_and_no_weight(dataset: Path, tmp_path: Path) -> None:
+    """The same training with and without: learnt weights are equal, running means and variances are not."""
+    for name, settle in (("plain", 0), ("settled", 3)):
+        trained(tmp_path / name, config_of(dataset, settle=settle))
+    plain, settled = (
+        load_checkpoint(tmp_path / name / MODEL).network.state_dict()
+        for name in ("plain", "settled")
+    )
+    moved = {
+        name.rpartition(".")[2] for name in plain if not torch.equal(plain[name], settled[name])
+    }
+    assert moved == {"running_mean", "running_var", "num_batches_tracked"}
+
+
+def test_a_share_of_the_chips_is_balanced(dataset: Path) -> None:
+    """Of a quarter, each fourth chip is drawn around a class and the others as classes occur."""
+    squares = load_dataset(dataset)
+    batches = TrainingBatches(squares, 32, 4, 5, 0.25, None, squares.band_mean())
+    for number in range(3):
+        for place, image in enumerate(batches[number].images):
+            chip = squares.draw("train", 32, 5, 4 * number + place, balanced=place == 3)
+            assert np.array_equal(image.numpy(), chip.image)
+
+
 def test_imagenet_without_network_is_one_sentence(dataset: Path, tmp_path: Path) -> None:
     """Weights that cannot be downloaded are told with what to do."""
     config = tmp_path / "config.yml"
@@ -340,6 +385,8 @@ def test_files_that_are_no_config(tmp_path: Path, text: str) -> None:
             "teacher needs the bands",
         ),
         ({"teacher": {"checkpoint": "none.safetensors"}}, r"no model none\.safetensors"),
+        ({"start": "demo"}, "cannot be the start: its encoder"),
+        ({"start": "none.safetensors"}, r"no model none\.safetensors"),
     ],
 )
 def test_trainings_that_cannot_begin(
