@@ -4,7 +4,7 @@ OUT    ?= outputs
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo change-demo change-table test check format bench bench-composite bench-segment bench-cog bench-vectorize gallery vectors schedule prefect weights weights-sentinel2 sentinel2-maps pictures lock clean
+.PHONY: help setup run demo change-demo change-table test check format bench bench-composite bench-segment bench-cog bench-vectorize gallery vectors schedule prefect weights weights-sentinel2 weights-aerial aerial-picture sentinel2-maps pictures lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -87,6 +87,14 @@ weights-sentinel2: setup ## Train the shipped Sentinel-2 weights again, needs LA
 	@$(BIN)/python -m pipeline.train_sentinel2 --out pipeline/weights/sentinel2.safetensors
 	@$(BIN)/python -m pipeline.train_sentinel2 --bands 4 --steps 500 --start pipeline/weights/sentinel2.safetensors \
 		--out pipeline/weights/sentinel2-rgbn.safetensors
+
+weights-aerial: setup ## Train the shipped aerial weights again, needs LANDCOVER_SHARED_DATA (about an hour on one core)
+	@$(BIN)/landcover train examples/train-aerial-first.yml
+	@$(BIN)/landcover train examples/train-aerial.yml
+	@cp outputs/train/aerial-rgb/model.safetensors pipeline/weights/aerial-rgb.safetensors
+
+aerial-picture: setup ## Draw the map of a held-back tile beside its labels, from LANDCOVER_SHARED_DATA
+	@$(BIN)/python -m docs.make_aerial
 
 sentinel2-maps: setup ## Draw the class maps of the real scenes under LANDCOVER_SHARED_DATA by those weights
 	@$(BIN)/python -m docs.make_sentinel2_maps

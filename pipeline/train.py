@@ -146,7 +146,7 @@ def _spec(config: TrainingConfig, dataset: Dataset) -> ModelSpec:
     tile = config.mapping_tile or config.tile
     model = config.model
     if model.start:
-        return _continued(read_spec(model.start), dataset, config.mapping_tile)
+        return _continued(read_spec(find_file(str(model.start))), dataset, config.mapping_tile)
     return ModelSpec(
         encoder=model.encoder_name, decoder_channels=model.decoder_channels, bands=dataset.bands,
         scale=dataset.scale, offset=dataset.offset, mean=dataset.band_mean(),
@@ -175,7 +175,7 @@ def _continued(spec: ModelSpec, dataset: Dataset, tile: int | None) -> ModelSpec
 def _network(job: _Job) -> nn.Module:
     """The network as training begins."""
     if job.config.model.start:
-        network = load_checkpoint(job.config.model.start).network
+        network = load_checkpoint(find_file(str(job.config.model.start))).network
         if isinstance(network, ExportedNetwork):
             raise CheckpointError(
                 f"{job.config.model.start} is an exported model, which cannot be trained; give its checkpoint."
@@ -183,9 +183,6 @@ def _network(job: _Job) -> nn.Module:
         return network.train()
     torch.manual_seed(job.config.seed)
     network = job.spec.build()
-    if job.config.start:
-        network.load_state_dict(_started(job, find_file(str(job.config.start))))
-        return network
     model = job.config.model
     encoder: Any = network.encoder
     if model.weights == "imagenet":
@@ -195,20 +192,6 @@ def _network(job: _Job) -> nn.Module:
         path = Path(model.weights)
         load_encoder(encoder, read_encoder(path), job.spec.bands, str(path))
     return network
-
-
-def _started(job: _Job, path: Path) -> dict[str, torch.Tensor]:
-    """Weights of the checkpoint to begin with. Raises CheckpointError where it is another network."""
-    checkpoint = load_checkpoint(path)
-    for name in ("architecture", "encoder", "options", "decoder_channels", "bands", "legend"):
-        ours, theirs = getattr(job.spec, name), getattr(checkpoint.spec, name)
-        if name == "legend":
-            ours, theirs = ours.codes, theirs.codes
-        if ours != theirs:
-            raise CheckpointError(
-                f"{path} cannot be the start: its {name} is {theirs}, and this training's {ours}."
-            )
-    return checkpoint.network.state_dict()
 
 
 def _imagenet(model: ModelSettings) -> dict[str, torch.Tensor]:
@@ -467,13 +450,12 @@ def _record(job: _Job) -> dict[str, Any]:
             "checkpoint": teacher.name,
             "training": dict(read_spec(teacher).training),
         }
-    if job.config.start:
-        start = find_file(str(job.config.start))
-        config["start"] = {"checkpoint": start.name, "training": dict(read_spec(start).training)}
     if job.config.model.weights not in {"none", "imagenet"}:
         config["model"]["weights"] = Path(job.config.model.weights).name
     if job.config.model.start:
-        config["model"] = {"start": job.config.model.start.name}
+        start = find_file(str(job.config.model.start))
+        began = {"checkpoint": start.name, "training": dict(read_spec(start).training)}
+        config["model"] = {"start": began}
     return {
         "data": job.dataset.name,
         "dataset_version": job.dataset.version,

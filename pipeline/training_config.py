@@ -35,8 +35,9 @@ class ModelSettings(_Settings):
     """Of the architecture."""
     decoder_channels: tuple[int, ...] = ()
     """Of unet, unetplusplus and manet, deepest first, in place of the options depth and width."""
-    start: Path | None = None
-    """Checkpoint to go on from, instead of all the above: its network, weights, scaling and tile."""
+    start: str | Path | None = None
+    """Checkpoint to go on from, as `--model` takes it, instead of all the above: its network, weights, scaling
+    and tile."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -138,8 +139,6 @@ class TrainingConfig(_Settings):
     workers: int = Field(default=0, ge=0, le=256)
     """Processes that draw chips beside the one that trains."""
     device: str = "auto"
-    start: Path | None = None
-    """A checkpoint of the same network, bands and classes that training begins with; a shipped name too."""
     teacher: Teacher | None = None
     baseline: Baseline | None = Baseline()
 

@@ -48,7 +48,7 @@ def test_a_pruned_model_is_trained_and_judged(model: Path, squares: Path, tmp_pa
     same = ("bands", "mean", "std", "scale", "offset", "legend", "tile", "overlap", "encoder")
     assert all(getattr(small.spec, name) == getattr(original.spec, name) for name in same)
     assert small.spec.training["pruned"]["from_sha256"] == original.sha256
-    assert small.spec.training["options"]["model"] == {"start": "pruned.safetensors"}
+    assert small.spec.training["options"]["model"]["start"]["checkpoint"] == "pruned.safetensors"
     assert json.loads(out.with_name("small.safetensors.json").read_text("utf-8")) == record
     assert [m["title"] for m in record["models"]] == ["original", "original", "pruned", "pruned"]
     assert record["models"][-1]["bytes"] < record["models"][0]["bytes"]

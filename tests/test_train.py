@@ -234,12 +234,12 @@ def test_training_begins_with_the_weights_of_another(
 
 def test_training_goes_on_from_another_model(model: Path, dataset: Path, tmp_path: Path) -> None:
     """With a model as the start and almost no learning it is as good as that, and says where it began."""
-    config = config_of(dataset, start=str(model / MODEL), learning_rate=1e-9, warmup=0)
+    config = config_of(dataset, model={"start": str(model / MODEL)}, learning_rate=1e-9, warmup=0)
     training = trained(tmp_path / "on", config)
     before = json.loads((model / RECORD).read_text())["training"]["validation"]
     assert training["validation"]["mean_iou"] > before["mean_iou"] - 0.1 > 0.3
-    assert training["options"]["start"]["checkpoint"] == MODEL
-    assert training["options"]["start"]["training"]["data"] == "squares"
+    assert training["options"]["model"]["start"]["checkpoint"] == MODEL
+    assert training["options"]["model"]["start"]["training"]["data"] == "squares"
     assert str(model) not in json.dumps(training)
 
 
@@ -385,8 +385,8 @@ def test_files_that_are_no_config(tmp_path: Path, text: str) -> None:
             "teacher needs the bands",
         ),
         ({"teacher": {"checkpoint": "none.safetensors"}}, r"no model none\.safetensors"),
-        ({"start": "demo"}, "cannot be the start: its encoder"),
-        ({"start": "none.safetensors"}, r"no model none\.safetensors"),
+        ({"model": {"start": "demo"}}, "to start from has the bands"),
+        ({"model": {"start": "none.safetensors"}}, r"no model none\.safetensors"),
     ],
 )
 def test_trainings_that_cannot_begin(
