@@ -34,6 +34,7 @@ from pipeline.event_log import EventLog, event_log
 from pipeline.follow import Chapter, follow, read_alerts
 from pipeline.job import Job, plan_job
 from pipeline.metrics_file import write_metrics
+from pipeline.model_source import find_model
 from pipeline.notify import Webhook, alert_message, write_feed, write_geojson
 from pipeline.project_store import BusyError, ProjectStore
 from pipeline.region import Region, load_region
@@ -97,7 +98,9 @@ def monthly_change(
     catalog: Annotated[
         str | None, typer.Option(help="STAC API or local index; the region's own otherwise.")
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="Checkpoint (.safetensors).")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A shipped name, a path, or an address of a checkpoint.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder under which REGION/PERIOD/ is made.")] = Path(
         "outputs"
     ),
@@ -150,7 +153,7 @@ def monthly_change(
         watch = Watch(
             out, (as_of or datetime.now(UTC)).date(), month(since).start if since else None, settle, reopen,
             Baseline(baseline), Rule(needed, among), ChangeSettings(min_area=min_area, evidence=evidence),
-            {"catalog": catalog, "model": model, "workers": workers, "scheduler": scheduler,
+            {"catalog": catalog, "model": find_model(model) if model else None, "workers": workers, "scheduler": scheduler,
              "probabilities": probabilities},
             held.enter_context(event_log(log)),
         )  # fmt: skip
