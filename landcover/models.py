@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from landcover.errors import CheckpointError, LegendError
 from landcover.legend import Legend
-from landcover.networks import ARCHITECTURES, build_network, check_network
+from landcover.networks import build_network, check_network, least_side, side_step
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,7 +48,7 @@ class ModelSpec:
     legend: Legend
     """Class of each output channel, in order."""
     tile: int
-    """Side of a square input tile, pixels; a multiple of 32."""
+    """Side of a square input tile, pixels; a multiple of `step`."""
     overlap: int
     """Pixels shared by neighbouring tiles."""
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -80,9 +80,11 @@ class ModelSpec:
             )
         if min(self.std) <= 0 or self.scale <= 0:
             raise CheckpointError("The model's scale and standard deviations must be above 0.")
-        if self.tile < 32 or self.tile % 32:
-            raise CheckpointError(f"The model's tile is {self.tile}; it must be a multiple of 32.")
-        if self.tile < (least := ARCHITECTURES[self.architecture].least_tile):
+        if self.tile < (step := self.step) or self.tile % step:
+            raise CheckpointError(
+                f"The model's tile is {self.tile}; it must be a multiple of {step}."
+            )
+        if self.tile < (least := least_side(self.architecture, self.options)):
             raise CheckpointError(
                 f"The model's tile is {self.tile}; {self.architecture} needs {least} or more."
             )
@@ -94,6 +96,11 @@ class ModelSpec:
             raise CheckpointError(
                 f"The model's temperature is {self.temperature}; it must be a number above 0."
             )
+
+    @property
+    def step(self) -> int:
+        """Sides of tiles are multiples of it, pixels."""
+        return side_step(self.options)
 
     def to_json(self) -> str:
         """The spec as a JSON object; inverse of `from_json`."""

@@ -21,6 +21,9 @@ STEP = 32
 _DEPTH = (5, 3, 5)
 _WIDTH = (16, 4, 128)
 _CHANNELS = (256, 16, 1024)
+_COMMON: Mapping[str, tuple[int, int, int]] = {"reduce": (1, 1, 4)}
+"""Options of every architecture. reduce: the network sees means of so many by so many pixels, and its logits
+are interpolated back, for images much finer than what is to be told apart."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Architecture:
     encoders: str = r"[A-Za-z0-9_-]+"
     """Pattern of the encoders it can have."""
     least_tile: int = STEP
-    """Smallest side of a tile it can take, pixels."""
+    """Smallest side of a tile it can take, pixels that it sees."""
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
@@ -95,18 +98,29 @@ def check_network(architecture: str, encoder: str, options: Mapping[str, Any]) -
         raise CheckpointError(
             f"The encoder '{encoder}' does not go with {architecture}; take {kind.encoder}, for example."
         )
-    if strange := sorted(set(options) - set(kind.options)):
+    known = {**kind.options, **_COMMON}
+    if strange := sorted(set(options) - set(known)):
         raise CheckpointError(
             f"The architecture {architecture} has no option {', '.join(map(repr, strange))}; it has "
-            f"{', '.join(kind.options) or 'none'}."
+            f"{', '.join(known)}."
         )
     for name, value in options.items():
-        _, least, most = kind.options[name]
+        _, least, most = known[name]
         if type(value) is not int or not least <= value <= most:
             raise CheckpointError(
                 f"The option {name} of {architecture} is {value!r}; it must be a whole number from "
                 f"{least} to {most}."
             )
+
+
+def side_step(options: Mapping[str, int]) -> int:
+    """Sides of a network's tiles are multiples of this many pixels."""
+    return STEP * options.get("reduce", 1)
+
+
+def least_side(architecture: str, options: Mapping[str, int]) -> int:
+    """Smallest side of a tile that a network takes, pixels."""
+    return ARCHITECTURES[architecture].least_tile * options.get("reduce", 1)
 
 
 def build_network(
@@ -132,13 +146,36 @@ def build_network(
     if decoder_channels:
         chosen["decoder_channels"] = decoder_channels
     ends = {"in_channels": bands, "classes": classes, "encoder_weights": None}
+    reduce = chosen.pop("reduce", 1)
     try:
-        return _builders()[architecture](encoder_name=encoder, **ends, **chosen)
+        return _reduced(
+            _builders()[architecture](encoder_name=encoder, **ends, **chosen), reduce
+        )
     except (KeyError, ValueError, RuntimeError, TypeError, AttributeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"The architecture {architecture} cannot be built with the encoder '{encoder}': {reason}"
         ) from error
+
+
+def _reduced(network: "nn.Module", factor: int) -> "nn.Module":
+    """The same network, with the same names of weights, at 1 / factor of the resolution."""
+    from torch.nn import functional
+
+    if factor == 1:
+        return network
+
+    def before(_: Any, given: Any) -> Any:
+        return (functional.avg_pool2d(given[0], factor),)
+
+    def after(_: Any, __: Any, logits: Any) -> Any:
+        return functional.interpolate(
+            logits, scale_factor=factor, mode="bilinear", align_corners=False
+        )
+
+    network.register_forward_pre_hook(before)
+    network.register_forward_hook(after)
+    return network
 
 
 @cache

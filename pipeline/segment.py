@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -200,8 +201,9 @@ def _tile_grid(
 ) -> TileGrid:
     spec = checkpoints[0].spec
     side = tile or spec.tile
-    if side % 32:
-        raise SettingsError(f"The tile is {side} pixels; it must be a multiple of 32.")
+    step = math.lcm(*(checkpoint.spec.step for checkpoint in checkpoints))
+    if side % step:
+        raise SettingsError(f"The tile is {side} pixels; it must be a multiple of {step}.")
     for checkpoint in checkpoints:  # the runtimes build their windows from it
         if checkpoint.spec.tile != side and tile is None:
             raise CheckpointError(
