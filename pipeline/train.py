@@ -30,6 +30,7 @@ from landcover.models import (
     read_spec,
     save_checkpoint,
 )
+from landcover.networks import STEP
 from landcover.runtimes import find_device
 from pipeline.artifacts import Report, atomic_path, only_run, write_json
 from pipeline.baselines import forest_baseline
@@ -135,6 +136,7 @@ def _plan(config: TrainingConfig, dataset: Dataset, folder: Path, announce: Repo
         announce(f"Note: no training pixel is {', '.join(absent)}; the model will not map it.")
     steps, every = config.plan(int(counts.sum()))
     spec = _spec(config, dataset)
+    _check_chips(config, spec)
     announce(
         f"{spec.architecture}, {spec.encoder}: {steps:,} steps of "
         f"{config.batch * config.accumulate} chips of {config.tile} pixels, {dataset.name}"
@@ -153,6 +155,16 @@ def _spec(config: TrainingConfig, dataset: Dataset) -> ModelSpec:
         std=dataset.band_std(), legend=dataset.legend, tile=tile, overlap=tile // 4,
         architecture=model.architecture, options=model.options,
     )  # fmt: skip
+
+
+def _check_chips(config: TrainingConfig, spec: ModelSpec) -> None:
+    """Raise SettingsError where chips do not fit a network that reduces."""
+    if config.tile % spec.step:
+        raise SettingsError(
+            f"The tile is {config.tile}; for this network it must be a multiple of {spec.step}."
+        )
+    if spec.step > STEP and config.augmentation and config.augmentation.multi_scale:
+        raise SettingsError("A network that reduces takes no multi_scale; use scale instead.")
 
 
 def _continued(spec: ModelSpec, dataset: Dataset, tile: int | None) -> ModelSpec:

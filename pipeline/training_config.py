@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from landcover.augmentation import Augmentation
 from landcover.errors import LandcoverError, SettingsError
 from landcover.losses import check_loss
-from landcover.networks import ARCHITECTURES, STEP, check_network, least_side, side_step
+from landcover.networks import ARCHITECTURES, STEP, check_network, least_side
 from pipeline.artifacts import fingerprint
 
 _NO_MATTER = {"output", "device", "workers"}
@@ -151,14 +151,6 @@ class TrainingConfig(_Settings):
             raise SettingsError(
                 f"The tile is {self.tile}; {self.model.architecture} needs {least} or more."
             )
-        step = side_step(self.model.options)
-        if any(side % step for side in (self.tile, self.mapping_tile or step)):
-            raise SettingsError(
-                f"The tile is {self.tile} and that of mapping {self.mapping_tile or self.tile}; where the "
-                f"network reduces, both must be multiples of {step}."
-            )
-        if step > STEP and self.augmentation and self.augmentation.multi_scale:
-            raise SettingsError("A network that reduces takes no multi_scale; use scale instead.")
         return self
 
     def plan(self, labelled: int) -> tuple[int, int]:

@@ -108,7 +108,13 @@ def test_fcn_begins_as_bilinear_interpolation() -> None:
         ("unet", "resnet18", {"width": "16"}, "whole number"),
         ("unet", "resnet18", {"width": True}, "whole number"),
         ("unet", "resnet18", {"surprise": 1}, "no option 'surprise'"),
-        ("fcn", "resnet18", {"width": 16}, "no option 'width'; it has none"),
+        ("fcn", "resnet18", {"width": 16}, "no option 'width'; it has reduce"),
+        (
+            "fcn",
+            "resnet18",
+            {"reduce": 0},
+            "reduce of fcn is 0; it must be a whole number from 1 to 4",
+        ),
         ("deeplabv3", "resnet18", {"stride": 12}, "cannot be built"),
     ],
 )
@@ -119,6 +125,37 @@ def test_networks_that_cannot_be(
     with warnings.catch_warnings(), pytest.raises(CheckpointError, match=message):
         warnings.simplefilter("ignore")
         build_network(architecture, encoder, 3, 2, options)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_network_that_reduces_sees_means(factor: int, tmp_path: Path) -> None:
+    """Its answer is that of the same weights on block means, interpolated back, by every runtime."""
+    torch.manual_seed(0)
+    plain = build_network("unet", "resnet18", 2, 3, {"width": 4}).eval()
+    side = 32 * factor * 2
+    made = replace(spec("unet"), options={"width": 4, "reduce": factor}, tile=side, overlap=0)
+    reduced = made.build()
+    reduced.load_state_dict(plain.state_dict())  # the names are the same
+    image = torch.rand(1, 2, side, side)
+    blocks = image.reshape(1, 2, 64, factor, 64, factor).mean((3, 5))
+    with torch.inference_mode():
+        want = functional.interpolate(
+            plain(blocks), size=(side, side), mode="bilinear", align_corners=False
+        ).numpy()
+    save_checkpoint(path := tmp_path / "model.safetensors", reduced, made)
+    windows = np.ascontiguousarray(image.movedim(1, -1).numpy())
+    for name in {"torch-fp32", "openvino-fp32"} & set(available("cpu")):
+        with open_runtime(load_checkpoint(path), name, "cpu", 1) as runtime:
+            found = runtime.logits(windows)
+        assert np.abs(found - want).max() <= 0.005 * np.abs(want).max()
+
+
+def test_tiles_of_a_network_that_reduces() -> None:
+    """Their sides are multiples of 32 pixels of those that it sees, and what is least grows as well."""
+    with pytest.raises(CheckpointError, match="tile is 160; it must be a multiple of 64"):
+        replace(spec("unet"), options={"reduce": 2}, tile=160)
+    with pytest.raises(CheckpointError, match="pan needs 256 or more"):
+        replace(spec("pan"), options={"reduce": 2}, tile=128)
 
 
 def test_a_tile_can_be_too_small() -> None:

@@ -32,6 +32,7 @@ from tests.command import ROOT, landcover
 from tests.made_dataset import make_dataset
 
 SMALL = {"encoder": "tu-mobilenetv3_small_050", "decoder_channels": [32, 24, 16, 8, 8]}
+REDUCED = SMALL | {"options": {"reduce": 2}}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -387,6 +388,8 @@ def test_files_that_are_no_config(tmp_path: Path, text: str) -> None:
         ({"teacher": {"checkpoint": "none.safetensors"}}, r"no model none\.safetensors"),
         ({"model": {"start": "demo"}}, "to start from has the bands"),
         ({"model": {"start": "none.safetensors"}}, r"no model none\.safetensors"),
+        ({"model": REDUCED, "tile": 96, "mapping_tile": 128}, "it must be a multiple of 64"),
+        ({"model": REDUCED, "augmentation": {"multi_scale": [0.5]}}, "takes no multi_scale"),
     ],
 )
 def test_trainings_that_cannot_begin(
