@@ -17,7 +17,7 @@ from landcover.validity import mark_valid
 from pipeline.band_names import band_names, standard_name
 from pipeline.cog import raster_grid
 from pipeline.dataset_file import DatasetFile, Source
-from pipeline.image_file import BandFacts
+from pipeline.image_file import band_facts
 from pipeline.open_files import FILES
 
 _REAL = frozenset("uif")
@@ -156,13 +156,7 @@ def _channels(dataset: DatasetReader, file: DatasetFile, name: str) -> tuple[int
             )
         return numbers
     wanted = [standard_name(band) for band in file.bands]
-    facts = [
-        BandFacts(description, color.name, dtype, None, None, 0.0, None)
-        for description, color, dtype in zip(
-            dataset.descriptions, dataset.colorinterp, dataset.dtypes, strict=True
-        )
-    ]
-    names, _ = band_names(facts)
+    names, _ = band_names(band_facts(dataset))
     described = [standard_name(text or "") for text in dataset.descriptions]
     for known in (described, names):
         if set(wanted) <= set(known):

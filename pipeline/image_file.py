@@ -258,7 +258,7 @@ def _facts(dataset: DatasetReader, path: Path) -> ImageFile:
         transform=dataset.transform,
         footprint=footprint,
         gsd=_ground_size(dataset),
-        bands=tuple(_band(dataset, index) for index in range(dataset.count)),
+        bands=band_facts(dataset),
         tags={**dataset.tags(), **dataset.tags(ns="IMAGERY")},
     )
 
@@ -268,6 +268,11 @@ def _ground_size(dataset: DatasetReader) -> float:
     pixel = outline(dataset.crs, middle, (1, 1))
     area, _ = pyproj.Geod(ellps="WGS84").geometry_area_perimeter(pixel)
     return float(f"{math.sqrt(abs(area)):.3g}")
+
+
+def band_facts(dataset: DatasetReader) -> tuple[BandFacts, ...]:
+    """What an open image says of its bands, in their order."""
+    return tuple(_band(dataset, index) for index in range(dataset.count))
 
 
 def _band(dataset: DatasetReader, index: int) -> BandFacts:

@@ -141,10 +141,11 @@ def segment_image(
         raise SettingsError(
             f"batch is {batch} and band_rows is {band_rows}; both must be 1 or more."
         )
-    spec, grid = checkpoints[0].spec, image.grid
+    grid = image.grid
     tiles = _tile_grid(grid.shape, checkpoints, tile, overlap)
     steps = _steps(smooth, image)
-    _tell_of(image, spec.bands, report)
+    for note in image.notes:
+        report(note)
     choice = _choice(checkpoints, image, tiles, runtime, device, report)
     bands = plan_bands(int(grid.shape[0]), block, band_rows, workers or 1)
     profiles = {name: _profile(name, checkpoints[0], block) for name in outputs}
@@ -220,13 +221,6 @@ def _steps(smooth: Sequence[str], image: Image) -> tuple[Step, ...]:
             "The smoothing step guided reads the image twice and needs a local one; fetch it first."
         )
     return steps
-
-
-def _tell_of(image: Image, bands: Sequence[str], report: Callable[[str], None]) -> None:
-    if not image.named:
-        report(f"{image.name} names no bands: taken in order as {', '.join(bands)}")
-    for note in image.notes:
-        report(note)
 
 
 def _choice(

@@ -28,8 +28,9 @@ from landcover.errors import CheckpointError, RasterError
 from landcover.inference import Strip
 from landcover.tiling import TileGrid, mirror
 from landcover.validity import mark_valid
-from pipeline.band_names import other_model
+from pipeline.band_names import band_names, other_model, standard_name
 from pipeline.cog import raster_grid
+from pipeline.image_file import band_facts
 from pipeline.raster_files import RasterFiles, plain
 from pipeline.signing import Signer
 
@@ -81,15 +82,13 @@ class Image:
     """Bytes of a pixel of all bands that are decoded together."""
     ordered: bool
     """Whether each thread must read its own columns from the top to the bottom."""
-    named: bool
-    """False where the bands have no names and were taken in order."""
     notes: tuple[str, ...]
     """Sentences for the user about what was assumed."""
 
     @property
     def name(self) -> str:
         """File name, without what an address may hold of keys."""
-        return Path(urlsplit(self.path).path if isinstance(self.path, str) else self.path).name
+        return _name(self.path)
 
     @property
     def unit(self) -> tuple[int, int]:
@@ -124,7 +123,8 @@ class Image:
 def open_image(path: Path | str, names: Sequence[str]) -> Image:
     """Find bands by name (their descriptions, in any case) in a raster, local or at http(s)://.
 
-    A raster without any band names and with exactly as many bands (alpha aside) is taken in order.
+    Names that it lacks are taken from colours; a raster without any names and with exactly as many bands (alpha
+    aside) is taken in order, one of three or four bands as red, green, blue and near infrared: `notes` says so.
     A band's own scale and offset tags count, where it has any; real numbers without them that are
     no larger than reflectances are taken as such. Only a GeoTIFF or JPEG 2000 is read over HTTP.
     Raises RasterError where it cannot be opened or placed on the Earth, CheckpointError where it
@@ -181,7 +181,7 @@ def _describe(dataset: DatasetReader, path: Path | str, names: Sequence[str]) ->
     shown = _shown(path)
     if not dataset.count:
         raise RasterError(f"{shown} has no bands; name one of the rasters that it holds.")
-    bands = _match(dataset, shown, names)
+    bands, notes = _match(dataset, path, names)
     grid = _grid(dataset, shown)
     dtypes = [np.dtype(dataset.dtypes[b - 1]) for b in bands]
     dtype = np.result_type(*dtypes)
@@ -190,10 +190,9 @@ def _describe(dataset: DatasetReader, path: Path | str, names: Sequence[str]) ->
     declared = [dataset.nodatavals[b - 1] for b in bands]
     masks, alphas = _masks(dataset, bands)
     scale, offset = _scales(dataset, bands)
-    notes: tuple[str, ...] = ()
     if scale == (None,) * len(bands) and dtype.kind == "f" and _are_reflectances(dataset, bands):
         scale = (1.0,) * len(bands)
-        notes = (f"{shown} holds real numbers below {_BRIGHTEST:g}: taken as reflectance",)
+        notes += (f"{shown} holds real numbers below {_BRIGHTEST:g}: taken as reflectance",)
     image = Image(
         path=path,
         grid=grid,
@@ -208,7 +207,6 @@ def _describe(dataset: DatasetReader, path: Path | str, names: Sequence[str]) ->
         block=_block(dataset, bands[0]),
         pixel_bytes=sum(np.dtype(name).itemsize for name in dataset.dtypes),
         ordered=dataset.driver in _ORDERED,
-        named=any(dataset.descriptions),
         notes=notes,
     )
     if (cost := math.prod(image.block) * image.pixel_bytes) > _LARGEST_BLOCK:
@@ -219,21 +217,42 @@ def _describe(dataset: DatasetReader, path: Path | str, names: Sequence[str]) ->
     return image
 
 
-def _match(dataset: DatasetReader, shown: str, names: Sequence[str]) -> tuple[int, ...]:
+def _match(
+    dataset: DatasetReader, path: Path | str, names: Sequence[str]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Numbers of the bands of these names, and what a person should know of how they were found.
+
+    By descriptions; where there are none by what `band_names` knows of colours, by order if there are as many
+    as names, and last by what it guesses of their number.
+    """
     descriptions = dataset.descriptions
     data = [n for n in dataset.indexes if dataset.colorinterp[n - 1] != ColorInterp.alpha]
-    if not any(descriptions) and len(data) == len(names):
-        return tuple(data)
     found = {(descriptions[n - 1] or "").strip().lower(): n for n in reversed(data)}
+    if all(name.lower() in found for name in names):
+        return tuple(found[name.lower()] for name in names), ()
+    wanted, known, guessed = (
+        [standard_name(name) for name in names],
+        *band_names(band_facts(dataset)),
+    )
+    seen = set(wanted) <= set(known)
+    by_name = tuple(known.index(name) + 1 for name in wanted if seen)
+    if seen and not guessed:
+        return by_name, ()
+    if not any(descriptions) and len(data) == len(names):
+        return tuple(data), (f"{_name(path)} names no bands: taken in order as {', '.join(names)}",)
+    if seen:
+        return by_name, (f"{_name(path)} names no bands: taken as {', '.join(known)}",)
     missing = [name for name in names if name.lower() not in found]
-    if missing:
-        has = ", ".join(text or "(no name)" for text in descriptions)
-        raise CheckpointError(
-            f"{shown} has the bands {has}; the model needs {', '.join(names)}, so "
-            f"{', '.join(missing)} is missing; name the bands by their descriptions or "
-            f"{other_model(missing, found)}."
-        )
-    return tuple(found[name.lower()] for name in names)
+    has = ", ".join(text or "(no name)" for text in descriptions)
+    raise CheckpointError(
+        f"{_shown(path)} has the bands {has}; the model needs {', '.join(names)}, so "
+        f"{', '.join(missing)} is missing; name the bands by their descriptions or "
+        f"{other_model(missing, found)}."
+    )
+
+
+def _name(path: Path | str) -> str:
+    return Path(urlsplit(path).path if isinstance(path, str) else path).name
 
 
 def _grid(dataset: DatasetReader, shown: str) -> GeoBox:

@@ -32,7 +32,7 @@ from landcover.models import (
 )
 from landcover.networks import STEP
 from landcover.runtimes import find_device
-from pipeline.artifacts import Report, atomic_path, only_run, write_json
+from pipeline.artifacts import Report, atomic_path, file_hash, only_run, write_json
 from pipeline.baselines import forest_baseline
 from pipeline.chip_stream import StepSampler, TrainingBatches, ValidationTiles, loader
 from pipeline.dataset import Dataset, load_dataset
@@ -76,7 +76,7 @@ def train(
     if folder is None:
         raise SettingsError("There is no output folder; say output in the config, or give --out.")
     dataset = load_dataset(config.dataset)
-    key = config.key(dataset.version)
+    key = config.key(dataset.version, _hashes(config))
     with only_run(folder):
         record = _check_folder(folder, key, resume)
         if record.get("complete"):
@@ -88,6 +88,17 @@ def train(
         training = _finish(job, announce, report)
         write_json(folder / RECORD, {"key": key, "complete": True, "training": training})
     return training
+
+
+def _hashes(config: TrainingConfig) -> dict[str, str]:
+    """Hashes of the weights that training begins with or learns from, by what they are for."""
+    model = config.model
+    files = {
+        "start": find_file(str(model.start)) if model.start else None,
+        "encoder": Path(model.weights) if model.weights not in {"none", "imagenet"} else None,
+        "teacher": find_file(str(config.teacher.checkpoint)) if config.teacher else None,
+    }
+    return {name: file_hash(path) for name, path in files.items() if path and path.is_file()}
 
 
 @dataclass(frozen=True)

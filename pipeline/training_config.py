@@ -173,9 +173,10 @@ class TrainingConfig(_Settings):
             )
         return steps, every
 
-    def key(self, dataset_version: str) -> str:
-        """Fingerprint of all that decides the weights."""
-        return fingerprint(self.model_dump(mode="json", exclude=_NO_MATTER), dataset_version)
+    def key(self, dataset_version: str, hashes: Mapping[str, str]) -> str:
+        """Fingerprint of all that decides the weights; hashes: of the files that the config names."""
+        fields = self.model_dump(mode="json", exclude=_NO_MATTER)
+        return fingerprint(fields, dataset_version, *([hashes] if hashes else []))
 
 
 def load_training_config(path: Path) -> TrainingConfig:

@@ -47,3 +47,12 @@ def test_a_folder_without_regions(tmp_path: Path) -> None:
     result = refresh(tmp_path, "--regions", "nowhere")
     assert result.returncode == 1
     assert result.stderr.startswith("error: nowhere holds no region file")
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    """A name that is neither shipped nor a file ends the call before any region is mapped."""
+    (tmp_path / "regions").mkdir()
+    (tmp_path / "regions/a.yml").touch()
+    result = refresh(tmp_path, "--regions", "regions", "--model", "sentinel9")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: There is no model 'sentinel9': the shipped ones are")

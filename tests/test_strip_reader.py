@@ -48,7 +48,7 @@ def test_bands_are_matched_by_name_in_the_models_order(tmp_path: Path) -> None:
     )
     image = open_image(path, ["red", "nir"])
     assert image.bands == (3, 1)
-    assert image.named
+    assert image.notes == ()
     assert image.nodata == (0.0, 0.0)
     assert image.grid.shape == (4, 5)
 
@@ -57,7 +57,36 @@ def test_bands_without_names_are_taken_in_order_if_they_are_as_many(tmp_path: Pa
     """Two unnamed bands serve a model of two, and it is noted."""
     image = open_image(write(tmp_path / "a.tif", np.ones((2, 4, 5), np.uint8)), ["red", "nir"])
     assert image.bands == (1, 2)
-    assert not image.named
+    assert image.notes == ("a.tif names no bands: taken in order as red, nir",)
+
+
+@pytest.mark.parametrize(
+    ("colors", "names", "bands", "note"),
+    [
+        ("blue green red", "red green blue", (3, 2, 1), ""),
+        ("red green blue alpha", "red green blue", (1, 2, 3), ""),
+        ("red green blue undefined", "nir blue", (4, 3), "taken as red, green, blue, nir"),
+        ("gray undefined undefined undefined", "red green blue", (1, 2, 3), "taken as red, green, blue, nir"),
+        ("red green blue", "nir red green", (1, 2, 3), "taken in order as nir, red, green"),
+    ],
+)  # fmt: skip
+def test_bands_without_names_are_known_by_colour_or_number(
+    tmp_path: Path, colors: str, names: str, bands: tuple[int, ...], note: str
+) -> None:
+    """Colours of the file are believed; what four bands are is a guess that is told."""
+    kinds = [ColorInterp[color] for color in colors.split()]
+    path = write(tmp_path / "a.tif", np.ones((len(kinds), 4, 5), np.uint16))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = kinds
+    image = open_image(path, names.split())
+    assert image.bands == bands
+    assert image.notes == ((f"a.tif names no bands: {note}",) if note else ())
+
+
+def test_bands_may_be_named_as_the_sensor_names_them(tmp_path: Path) -> None:
+    """B04 is red of Sentinel-2."""
+    path = write(tmp_path / "a.tif", np.ones((2, 4, 5), np.uint16), ["B08", "B04"])
+    assert open_image(path, ["red", "nir"]).bands == (2, 1)
 
 
 @pytest.mark.parametrize(("names", "shown"), [(["red", "blue"], "red, blue"), (None, "no name")])
@@ -193,7 +222,7 @@ def test_every_block_is_read_by_one_thread_and_at_one_time(
 
 def test_own_scales_of_bands_win_over_the_models(tmp_path: Path) -> None:
     """One band says 2e-4 and -0.1; the other says nothing and keeps the model's 1e-4."""
-    path = write(tmp_path / "a.tif", np.ones((2, 4, 5), np.uint16))
+    path = write(tmp_path / "a.tif", np.ones((2, 4, 5), np.uint16), ["red", "nir"])
     with rasterio.open(path, "r+") as dataset:
         dataset.scales, dataset.offsets = (2e-4, 1.0), (-0.1, 0.0)
     image = open_image(path, ["red", "nir"])
@@ -208,7 +237,7 @@ def test_real_numbers_are_reflectance_where_they_are_as_small(
 ) -> None:
     """Values to 0.4 are reflectance and the user is told; values to 4000 are the model's to scale."""
     pixels = np.linspace(0, brightest, 60, dtype=np.float32).reshape(1, 6, 10)
-    image = open_image(write(tmp_path / "a.tif", pixels), ["red"])
+    image = open_image(write(tmp_path / "a.tif", pixels, ["red"]), ["red"])
     assert image.scale == (scale,)
     assert len(image.notes) == (scale is not None)
 
@@ -249,7 +278,7 @@ def test_memory_is_some_rows_of_the_image() -> None:
     image = Image(
         path=Path("a.tif"), grid=grid, bands=(1, 2, 3, 4), dtype=np.dtype("uint16"),
         nodata=(0.0,) * 4, zeros_are_empty=False, masks=(), alphas=(), scale=(None,) * 4,
-        offset=(0.0,) * 4, block=(512, 512), pixel_bytes=8, ordered=False, named=True, notes=(),
+        offset=(0.0,) * 4, block=(512, 512), pixel_bytes=8, ordered=False, notes=(),
     )  # fmt: skip
     reader = StripReader(image, TileGrid(100_000, 100_000, 256, 64), range(3), 1)
     assert reader.strip.pixels.shape == (4, 256 + 192 + 511, 100_000)

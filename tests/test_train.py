@@ -4,10 +4,12 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from PIL import Image
 from landcover.augmentation import Batch
 from landcover.errors import CheckpointError, LandcoverError, SettingsError
 from landcover.losses import cross_entropy
-from landcover.models import load_checkpoint
+from landcover.models import load_checkpoint, save_checkpoint
 from pipeline.chip_stream import TrainingBatches
 from pipeline.dataset import load_dataset
 from pipeline.learner import Learner, rate
@@ -242,6 +244,19 @@ def test_training_goes_on_from_another_model(model: Path, dataset: Path, tmp_pat
     assert training["options"]["model"]["start"]["checkpoint"] == MODEL
     assert training["options"]["model"]["start"]["training"]["data"] == "squares"
     assert str(model) not in json.dumps(training)
+
+
+def test_a_training_knows_its_start_by_content(model: Path, dataset: Path, tmp_path: Path) -> None:
+    """Changed in place, the file it began with makes another training of it."""
+    start = tmp_path / "start.safetensors"
+    shutil.copy(model / MODEL, start)
+    config = config_of(dataset, model={"start": str(start)})
+    first = trained(tmp_path / "on", config)
+    assert trained(tmp_path / "on", config) == first
+    checkpoint = load_checkpoint(start)
+    save_checkpoint(start, checkpoint.network, replace(checkpoint.spec, temperature=1.5))
+    with pytest.raises(SettingsError, match="other settings"):
+        trained(tmp_path / "on", config)
 
 
 def test_the_last_weights_are_kept_where_asked_for(dataset: Path, tmp_path: Path) -> None:

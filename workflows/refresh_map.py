@@ -12,6 +12,7 @@ import typer
 
 from landcover.errors import LandcoverError
 from pipeline.job import plan_job
+from pipeline.model_source import find_model
 from pipeline.region import load_region
 from pipeline.run import run
 
@@ -24,7 +25,12 @@ def refresh_map(
     catalog: Annotated[
         str | None, typer.Option(help="STAC API or local index; the region's own otherwise.")
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="Checkpoint (.safetensors).")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Checkpoint: a shipped name, a path, an https:// address, or hf://OWNER/NAME."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder under which REGION/PERIOD/ is made.")] = Path(
         "outputs"
     ),
@@ -36,7 +42,12 @@ def refresh_map(
             f"error: {regions} holds no region file (.yml); give a folder of them.", err=True
         )
         raise typer.Exit(1)
-    failed = [path.stem for path in paths if not _map(path, period, catalog, model, out)]
+    try:
+        weights = find_model(model, typer.echo) if model else None
+    except LandcoverError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    failed = [path.stem for path in paths if not _map(path, period, catalog, weights, out)]
     typer.echo(
         f"{len(paths) - len(failed)} of {len(paths)} regions mapped; failed: {', '.join(failed) or 'none'}"
     )
