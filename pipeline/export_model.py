@@ -6,7 +6,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from landcover.exported_network import (
     read_openvino,
 )
 from landcover.models import Checkpoint, load_checkpoint
+from landcover.one_size import for_one_size
 from pipeline.artifacts import Report, atomic_path, write_json
 from pipeline.dataset import Dataset, load_dataset
 from pipeline.model_trial import (
@@ -159,13 +160,15 @@ def to_onnx(checkpoint: Checkpoint) -> bytes:
         with (
             tempfile.TemporaryDirectory() as folder,
             warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),  # a failure would print the whole graph
             torch.no_grad(),
         ):
             # Tracing warns that it is deprecated; its successor takes 25 times as long, and two more packages.
             warnings.simplefilter("ignore")
             made = Path(folder) / "model.onnx"
+            side = spec.tile // spec.options.get("reduce", 1)
             torch.onnx.export(
-                checkpoint.network.eval(), (example,), made, dynamo=False, opset_version=_OPSET,
+                for_one_size(checkpoint.network.eval(), side), (example,), made, dynamo=False, opset_version=_OPSET,
                 input_names=[INPUT], output_names=[OUTPUT],
                 dynamic_axes={INPUT: {0: "n"}, OUTPUT: {0: "n"}},
             )  # fmt: skip
@@ -269,12 +272,10 @@ def quantized(graph: bytes, windows: NDArray[np.float32]) -> bytes:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """ONNX Runtime's quantization prints and logs what nobody here can act on."""
-    import contextlib
-
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
+        with redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
             yield
     finally:
         logging.disable(before)

@@ -36,6 +36,7 @@ def model_facts(path: Path) -> list[tuple[str, str]]:
         ("Size", f"{path.stat().st_size / 1e6:,.1f} MB"),
         ("Architecture", ARCHITECTURES[spec.architecture].title),
         ("Encoder", spec.encoder),
+        *((f"Option {name}", str(value)) for name, value in sorted(spec.options.items())),
         *_held(path),
         ("Bands", ", ".join(spec.bands)),
         ("Physical value", f"stored value x {spec.scale:g} + {spec.offset:g}"),

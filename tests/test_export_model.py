@@ -17,6 +17,7 @@ from landcover.exported_network import ExportedNetwork, load_exported
 from landcover.legend import LandClass, Legend
 from landcover.metrics import ErrorMatrix
 from landcover.models import Checkpoint, ModelSpec, load_checkpoint, read_spec, save_checkpoint
+from landcover.one_size import cell_shares
 from landcover.runtimes import open_runtime
 from pipeline.dataset import load_dataset
 from pipeline.export_model import _described, _write, export_model, quantized, to_onnx
@@ -371,7 +372,52 @@ def test_openvino_files_belong_together(tmp_path: Path) -> None:
     assert told.stderr.startswith("error: ")
 
 
-def test_what_onnx_has_not_is_said() -> None:
+@pytest.mark.parametrize(
+    ("architecture", "encoder", "options"),
+    [
+        ("pspnet", "resnet18", {"channels": 32}),  # 3 and 6 cells of 16 pixels share rows
+        ("upernet", "resnet18", {"channels": 32}),
+        ("dpt", "tu-vit_tiny_patch16_224", {"channels": 16}),  # positions of another size
+        ("unet", "resnet18", {"width": 4, "reduce": 2}),
+    ],
+)
+def test_networks_with_operators_that_onnx_lacks(
+    architecture: str, encoder: str, options: dict[str, int]
+) -> None:
+    """They are exported for tiles of their one size, and compute the same for any number of these."""
+    import onnxruntime
+
+    torch.manual_seed(0)
+    spec = dataclasses.replace(
+        SPEC,
+        architecture=architecture,
+        encoder=encoder,
+        options=options,
+        decoder_channels=(),
+        tile=128,
+    )
+    network = spec.build().eval()
+    images = torch.randn(2, len(spec.bands), 128, 128)
+    session = onnxruntime.InferenceSession(
+        to_onnx(Checkpoint(network, spec, "")), providers=["CPUExecutionProvider"]
+    )
+    (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    with torch.inference_mode():
+        want = network(images).numpy()
+    assert np.abs(found - want).max() <= 1e-4 * np.abs(want).max()
+
+
+def test_shares_of_cells_by_hand() -> None:
+    """Five values in two cells: the middle one is in both, as in torch's own pooling."""
+    third = 1 / 3
+    want = torch.tensor([[third, third, third, 0, 0], [0, 0, third, third, third]])
+    torch.testing.assert_close(cell_shares(2, 5), want)
+    values = torch.rand(1, 1, 7, 1)
+    pooled = torch.nn.functional.adaptive_avg_pool2d(values, (3, 1))
+    torch.testing.assert_close(cell_shares(3, 7) @ values, pooled)
+
+
+def test_what_onnx_has_not_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     """A network that cannot be traced gives one sentence with its architecture."""
 
     class Odd(nn.Module):
@@ -380,3 +426,4 @@ def test_what_onnx_has_not_is_said() -> None:
 
     with pytest.raises(CheckpointError, match="architecture unet with the encoder resnet18"):
         to_onnx(Checkpoint(Odd(), SPEC, ""))
+    assert capsys.readouterr().out == ""
