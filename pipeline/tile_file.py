@@ -6,17 +6,18 @@ magic number: a file that was not finished lacks it.
 """
 
 import contextlib
-import itertools
 import json
 import os
 import struct
-from collections import deque
+import sys
+import tempfile
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -31,11 +32,13 @@ _END = struct.Struct("<QQ8s")
 """Bytes of the index, bytes of the facts, magic number."""
 _MAGIC = b"lc-tiles"
 _THREADS = min(4, os.cpu_count() or 1)
-_STRIPS_CODED = 1
-"""Strips that are encoded while the next one fills. More would keep the threads no busier."""
+_TILES_BEGUN = 8
+"""Tiles that are kept in memory while blocks fill them."""
 
 Shape = tuple[int, int]
 """Rows and columns."""
+Place = tuple[int, int, int]
+"""Level, tile row and tile column of a tile."""
 
 
 def level_shapes(grid: GeoBox, block: int) -> list[Shape]:
@@ -73,71 +76,119 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise RasterError(f"{path} could not be written: {error}; is the disk full?") from error
 
 
+class _BegunTiles:
+    """Tiles that are being filled; while there are many, those untouched for longest lie in a file.
+
+    So blocks that come row by row take no more memory in a wide raster. The file has no name, so that
+    nothing is left of it however the process ends.
+    """
+
+    def __init__(self, folder: Path, profile: CogProfile) -> None:
+        self._folder = folder
+        self._shape = len(profile.bands), profile.block, profile.block
+        self._dtype = np.dtype(profile.dtype)
+        self._held: OrderedDict[Place, NDArray[Any]] = OrderedDict()
+        self._laid: dict[Place, int] = {}
+        """Where in the file a tile begins."""
+        self._gaps: list[int] = []
+        self._end = 0
+        self._file: IO[bytes] | None = None
+        self._spare: list[NDArray[Any]] = []
+        """Memory of tiles that are done."""
+
+    def close(self) -> None:
+        """Forget all tiles."""
+        if self._file is not None:
+            self._file.close()
+
+    def get(self, place: Place, *, clean: bool, most: int) -> NDArray[Any]:
+        """The tile at a place (bands, rows, cols), to write to until the next call.
+
+        clean: whether a new one must be 0. most: tiles that are kept in memory, at least one.
+        """
+        tile = self._held.get(place)
+        if tile is None:
+            while len(self._held) >= most:
+                self._lay_aside()
+            tile = self._held[place] = self._begin(place, clean)
+        self._held.move_to_end(place)
+        return tile
+
+    def take(self, place: Place) -> NDArray[Any]:
+        """The tile that was got last; it is full."""
+        return self._held.pop(place)
+
+    def give_back(self, tile: NDArray[Any]) -> None:
+        """Let the memory of a tile be used again."""
+        self._spare.append(tile)
+
+    def _begin(self, place: Place, clean: bool) -> NDArray[Any]:
+        tile = self._spare.pop() if self._spare else np.empty(self._shape, self._dtype)
+        at = self._laid.pop(place, None)
+        if at is not None and self._file is not None:
+            if os.preadv(self._file.fileno(), [tile.data], at) != tile.nbytes:
+                raise OSError("a file in use became shorter")
+            self._gaps.append(at)
+        elif clean:
+            tile.fill(0)
+        return tile
+
+    def _lay_aside(self) -> None:
+        """Put the tile that was not touched for longest into the file."""
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - `close` closes it
+        place, tile = self._held.popitem(last=False)
+        at = self._gaps.pop() if self._gaps else self._end
+        self._end = max(self._end, at + tile.nbytes)
+        done = 0
+        while done < tile.nbytes:
+            rest = tile.data.cast("B")[done:]
+            done += os.pwrite(self._file.fileno(), rest, at + done)
+        self._laid[place] = at
+        self._spare.append(tile)
+
+
 @dataclass
 class _Level:
-    """A band of rows at one resolution: strips, one tile high, that are being filled."""
+    """A band of rows at one resolution."""
 
     shape: Shape
-    profile: CogProfile
-    next: int = 0
-    """Number of the strip to be encoded next."""
-    strips: dict[int, NDArray[Any]] = field(default_factory=dict)
-    """(tile columns, bands, rows, cols) by number: already cut into tiles, 0 outside the raster."""
-    filled: dict[int, int] = field(default_factory=dict)
-    """Pixels that each strip holds so far."""
-    spare: list[NDArray[Any]] = field(default_factory=list)
-    """Memory of strips that are done."""
-    index: list[tuple[int, int]] = field(default_factory=list)
-    """Offset and size of the tiles written."""
+    block: int
+    filled: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Pixels that the tiles being filled hold so far, by tile row and tile column."""
 
-    def strip(self, number: int) -> NDArray[Any]:
-        """A strip that is being filled."""
-        if number not in self.strips:
-            block, bands = self.profile.block, len(self.profile.bands)
-            if self.spare:
-                strip = self.spare.pop()
-            else:
-                columns = -(-self.shape[1] // block)
-                strip = np.zeros((columns, bands, block, block), self.profile.dtype)
-            if self.rows(number) < block:
-                strip.fill(0)
-            self.strips[number], self.filled[number] = strip, 0
-        return self.strips[number]
+    def __post_init__(self) -> None:
+        rows, cols = (-(-length // self.block) for length in self.shape)
+        self.index: list[list[list[tuple[int, int]]]] = [
+            [[] for _ in range(cols)] for _ in range(rows)
+        ]
+        """Offset and size of the bands of each tile, by tile row and tile column."""
 
-    def rows(self, number: int) -> int:
-        """Rows of a strip, fewer at the end."""
-        return min(self.profile.block, self.shape[0] - number * self.profile.block)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the strip to be encoded next is full."""
-        return self.filled.get(self.next) == self.rows(self.next) * self.shape[1]
-
-    def take(self) -> tuple[int, NDArray[Any]]:
-        """Number and pixels of the strip to be encoded next."""
-        number = self.next
-        self.next += 1
-        del self.filled[number]
-        return number, self.strips.pop(number)
+    def pixels(self, row: int, col: int) -> int:
+        """Pixels of a tile within the raster."""
+        height, width = self.shape
+        return min(self.block, height - row * self.block) * min(
+            self.block, width - col * self.block
+        )
 
 
 @dataclass(frozen=True)
 class _Job:
-    """A strip that is being encoded."""
+    """A tile that is being encoded."""
 
-    depth: int
-    number: int
-    strip: NDArray[Any]
-    parts: list[Future[list[bytes]]]
-    """Tiles of all bands, from the first column to the last."""
+    place: Place
+    tile: NDArray[Any]
+    coded: Future[tuple[list[bytes], NDArray[Any] | None]]
+    """Bytes of each band, and the tile halved."""
 
 
 class TileFileWriter:
     """Encodes a band of rows into tiles and overview tiles, as far as these lie whole within it.
 
-    Full-width rows come from the top to the bottom (`write`), or blocks at their place (`place`):
-    strips one tile high must become full from the top to the bottom, and those begun stay in memory.
-    Threads compress while the next strip fills. The bytes depend on the pixels only.
+    Full-width rows come from the top to the bottom (`write`), or blocks at their place (`place`), in
+    any order: but of tiles begun only few stay in memory, the others wait on the disk.
+    Threads compress while the next tiles fill. The bytes depend on the pixels only, if rows come; blocks
+    may put the tiles into another order, which the index tells and no COG shows.
     rows: of the grid; they begin and end at tile borders or at the grid's end.
     Raises RasterError where the disk fails, ValueError where pixels are missing at the end.
     """
@@ -147,13 +198,15 @@ class TileFileWriter:
         self._facts = facts(grid, profile) | {"rows": [rows.start, rows.stop]}
         count = _levels_within(grid, profile.block, rows)
         shapes = _halvings((len(rows), grid.shape[1]), count)
-        self._levels = [_Level(shape, profile) for shape in shapes]
+        self._levels = [_Level(shape, profile.block) for shape in shapes]
         self._jobs: deque[_Job] = deque()
         self._row = self._size = 0
+        self._most_begun, self._most_coded = _TILES_BEGUN, 2 * _THREADS
 
     def __enter__(self) -> Self:
         with disk_errors(self._path):
             self._file = self._path.open("wb", buffering=2**20)
+        self._begun = _BegunTiles(self._path.parent, self._profile)
         self._pool = ThreadPoolExecutor(_THREADS, "encode")
         return self
 
@@ -168,11 +221,14 @@ class TileFileWriter:
                 self._finish()
         finally:
             self._pool.shutdown(cancel_futures=True)
+            self._begun.close()
             with contextlib.suppress(OSError):  # what is buffered may not fit, and is not wanted
                 self._file.close()
 
     def write(self, block: NDArray[Any]) -> None:
         """Append full-width rows; block is (bands, rows, cols)."""
+        # A row of tiles becomes full at once: it is encoded while the next one fills.
+        self._most_begun, self._most_coded = sys.maxsize, len(self._levels[0].index[0])
         rows = slice(self._row, self._row + block.shape[1])
         self._place(block, rows, slice(0, block.shape[2]))
         self._row = rows.stop
@@ -183,63 +239,63 @@ class TileFileWriter:
         self._place(block, slice(at[0].start - start, at[0].stop - start), at[1])
 
     def _place(self, block: NDArray[Any], rows: slice, cols: slice) -> None:
-        level = self._levels[0]
-        for number, there, inside in _pieces(rows, self._profile.block):
-            strip = level.strip(number)
+        for row, there, inside in _pieces(rows, self._profile.block):
             part = block[:, there.start - rows.start : there.stop - rows.start]
-            for column, left, within in _pieces(cols, self._profile.block):
-                tile = strip[column, :, inside, within]
-                tile[...] = part[:, :, left.start - cols.start : left.stop - cols.start]
-            level.filled[number] += part[0].size
-            while level.is_ready:
-                self._encode(0)
+            for col, left, within in _pieces(cols, self._profile.block):
+                piece = part[:, :, left.start - cols.start : left.stop - cols.start]
+                self._fill((0, row, col), piece, (inside, within))
 
-    def _encode(self, depth: int) -> None:
-        """Have the tiles of the next strip of a level made, and write those of an earlier strip."""
-        number, strip = self._levels[depth].take()
-        half = self._half(depth, number)
-        step = -(-len(strip) // (2 * _THREADS))
-        parts = [
-            self._pool.submit(
-                _encode_tiles, strip, range(len(strip))[at : at + step], self._profile, half
+    def _fill(self, place: Place, piece: NDArray[Any], at: tuple[slice, slice]) -> None:
+        """Copy pixels to a part of a tile, and have it encoded if that was all it lacked."""
+        depth, row, col = place
+        level = self._levels[depth]
+        whole = level.pixels(row, col)
+        with disk_errors(self._path):
+            tile = self._begun.get(
+                place, clean=whole < self._profile.block**2, most=self._most_begun
             )
-            for at in range(0, len(strip), step)
-        ]
-        self._jobs.append(_Job(depth, number, strip, parts))
-        while len(self._jobs) > _STRIPS_CODED:
+        tile[:, *at] = piece
+        filled = level.filled.pop((row, col), 0) + piece[0].size
+        if filled < whole:
+            level.filled[row, col] = filled
+        else:
+            self._encode(place, self._begun.take(place))
+
+    def _encode(self, place: Place, tile: NDArray[Any]) -> None:
+        """Have a full tile encoded, and write those that were encoded earlier."""
+        halves = place[0] + 1 < len(self._levels)
+        coded = self._pool.submit(_encode_tile, tile, self._profile, halves)
+        self._jobs.append(_Job(place, tile, coded))
+        while len(self._jobs) > self._most_coded:
             self._settle(self._jobs.popleft())
 
-    def _half(self, depth: int, number: int) -> NDArray[Any] | None:
-        """Where the halved pixels of a strip belong in the next level, if the file has one."""
-        if depth + 1 == len(self._levels):
-            return None
-        top = number % 2 * self._profile.block // 2
-        strip = self._levels[depth + 1].strip(number // 2)
-        return strip[:, :, top : top + self._profile.block // 2]
-
     def _settle(self, job: _Job) -> None:
-        """Write the tiles of a strip, and encode the strip of the next level if it is full now."""
-        level = self._levels[job.depth]
+        """Write a tile, and put it, halved, into its tile of the next level."""
+        depth, row, col = job.place
+        coded, half = job.coded.result()
+        self._begun.give_back(job.tile)
+        level = self._levels[depth]
         with disk_errors(self._path):
-            for tile in itertools.chain.from_iterable(part.result() for part in job.parts):
-                self._file.write(tile)
-                level.index.append((self._size, len(tile)))
-                self._size += len(tile)
-        level.spare.append(job.strip)
-        if job.depth + 1 < len(self._levels):
-            deeper = self._levels[job.depth + 1]
-            rows = (level.rows(job.number) + 1) // 2
-            deeper.filled[job.number // 2] += rows * deeper.shape[1]
-            if deeper.is_ready:
-                self._encode(job.depth + 1)
+            for band in coded:
+                self._file.write(band)
+                level.index[row][col].append((self._size, len(band)))
+                self._size += len(band)
+        if half is not None:
+            corner = row % 2 * half.shape[1], col % 2 * half.shape[2]
+            rows, cols = (
+                (min(self._profile.block, length - n * self._profile.block) + 1) // 2
+                for length, n in zip(level.shape, (row, col), strict=True)
+            )
+            at = slice(corner[0], corner[0] + rows), slice(corner[1], corner[1] + cols)
+            self._fill((depth + 1, row // 2, col // 2), half[:, :rows, :cols], at)
 
     def _finish(self) -> None:
         while self._jobs:
             self._settle(self._jobs.popleft())
-        level = self._levels[0]
-        if level.next * self._profile.block < level.shape[0]:
+        tiles = [tile for level in self._levels for row in level.index for tile in row]
+        if not all(tiles):
             raise ValueError(f"{self._path.name}: not all pixels of {self._band} were written.")
-        index = np.array([entry for level in self._levels for entry in level.index], "<i8")
+        index = np.array([band for tile in tiles for band in tile], "<i8")
         text = json.dumps(self._facts | {"levels": len(self._levels)}).encode()
         with disk_errors(self._path):
             self._file.write(index.tobytes() + text + _END.pack(index.nbytes, len(text), _MAGIC))
@@ -261,18 +317,12 @@ def facts(grid: GeoBox, profile: CogProfile) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _encode_tiles(
-    strip: NDArray[Any], columns: range, profile: CogProfile, half: NDArray[Any] | None
-) -> list[bytes]:
-    """Compress the tiles of all bands at some columns of a strip, and put their halves into `half`."""
-    width = profile.block // 2
-    coded = []
-    for column in columns:
-        if half is not None:
-            left = column % 2 * width
-            half[column // 2, :, :, left : left + width] = halve(strip[column], profile.overviews)
-        coded += [_compress(tile, profile) for tile in strip[column]]
-    return coded
+def _encode_tile(
+    tile: NDArray[Any], profile: CogProfile, halves: bool
+) -> tuple[list[bytes], NDArray[Any] | None]:
+    """Compress each band of a tile, and halve it."""
+    half = halve(tile, profile.overviews) if halves else None
+    return [_compress(band, profile) for band in tile], half
 
 
 def _codec() -> Any:

@@ -1,6 +1,7 @@
 """Bands of rows as compressed tiles."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from odc.geo.geobox import GeoBox
 
 from landcover.errors import RasterError
 from landcover.overviews import halve
+from pipeline.cog import assemble_cog
 from pipeline.cog_profile import CogProfile
 from pipeline.tile_file import TileFile, TileFileWriter, level_shapes
 
@@ -97,25 +99,65 @@ def test_measurements_come_back(tmp_path: Path, dtype: str) -> None:
 def test_the_cut_does_not_show(
     tmp_path_factory: pytest.TempPathFactory, rows: int, cols: int, data: st.DataObject
 ) -> None:
-    """The bytes are the same if rows come in any number at a time, or blocks row by row."""
+    """The bytes are the same if rows come in any number at a time; a COG's, if blocks come in any order."""
     folder, grid = tmp_path_factory.mktemp("cut"), grid_of(rows, cols)
     image = write(folder / "whole", grid, SMALL, range(rows))
     heights = st.lists(st.integers(1, 40), min_size=rows, max_size=rows)
     tops = [t for t in np.cumsum([0, *data.draw(heights)]).tolist() if t < rows]
     lefts = range(0, cols, data.draw(st.integers(1, 40)))
     bottoms, rights = [*tops[1:], rows], [*lefts[1:], cols]
-    with (
-        TileFileWriter(folder / "rows", grid, SMALL, range(rows)) as by_rows,
-        TileFileWriter(folder / "blocks", grid, SMALL, range(rows)) as by_blocks,
-    ):
+    with TileFileWriter(folder / "rows", grid, SMALL, range(rows)) as writer:
         for top, bottom in zip(tops, bottoms, strict=True):
-            by_rows.write(image[:, top:bottom])
-            for left, right in zip(lefts, rights, strict=True):
-                at = slice(top, bottom), slice(left, right)
-                by_blocks.place(image[:, *at], at)
-    whole = (folder / "whole").read_bytes()
-    assert (folder / "rows").read_bytes() == whole
-    assert (folder / "blocks").read_bytes() == whole
+            writer.write(image[:, top:bottom])
+    assert (folder / "rows").read_bytes() == (folder / "whole").read_bytes()
+    blocks = [
+        (slice(top, bottom), slice(left, right))
+        for top, bottom in zip(tops, bottoms, strict=True)
+        for left, right in zip(lefts, rights, strict=True)
+    ]
+    with (
+        patch("pipeline.tile_file._TILES_BEGUN", data.draw(st.integers(1, 4))),
+        TileFileWriter(folder / "blocks", grid, SMALL, range(rows)) as writer,
+    ):
+        for at in data.draw(st.one_of(st.just(blocks), st.permutations(blocks))):
+            writer.place(image[:, *at], at)
+    for name in ("whole", "blocks"):
+        assemble_cog(folder / f"{name}.tif", grid, SMALL, [folder / name])
+    assert (folder / "blocks.tif").read_bytes() == (folder / "whole.tif").read_bytes()
+    assert len(list(folder.iterdir())) == 5  # what waited on the disk is gone
+
+
+def test_a_wide_raster_takes_no_more_memory(tmp_path: Path) -> None:
+    """However wide the raster is, few tiles that blocks have begun are in memory."""
+    grid = grid_of(64, 4000)
+    image = write(tmp_path / "rows", grid, SMALL, range(64))
+    peaks = []
+    for cols in (400, 4000):
+        part = grid[:, :cols]
+        with TileFileWriter(tmp_path / f"{cols}", part, SMALL, range(64)) as writer:
+            for top in range(
+                0, 64, 8
+            ):  # half of a tile: a row of tiles is begun before one is full
+                for left in range(0, cols, 16):
+                    at = slice(top, top + 8), slice(left, left + 16)
+                    writer.place(image[:, *at], at)
+            peaks.append(len(writer._begun._spare) + len(writer._begun._held))
+    assert peaks[0] == peaks[1] <= 16
+    file = TileFile.open(tmp_path / "4000", grid, SMALL)
+    np.testing.assert_array_equal(read(file, 0), image)
+
+
+def test_a_disk_too_full_for_tiles_that_wait(tmp_path: Path) -> None:
+    """Where tiles that wait find no room on the disk, the error says so."""
+    grid = grid_of(64, 4000)
+    with (
+        pytest.raises(RasterError, match="No space left"),
+        Path("/dev/full").open("r+b", buffering=0) as full,
+        TileFileWriter(tmp_path / "a", grid, SMALL, range(64)) as writer,
+    ):
+        writer._begun._file = full
+        for left in range(0, 4000, 16):
+            writer.place(np.ones((1, 8, 16), np.uint8), (slice(0, 8), slice(left, left + 16)))
 
 
 def test_rows_may_be_changed_after_they_are_given(tmp_path: Path) -> None:
