@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,12 @@ from pipeline.observation import CLEAR, Layer, Observation
 from pipeline.raster_files import FailedReadError
 from pipeline.window_reader import WindowReader
 
-_STACK = 100 * 2**20
-"""Bytes of the observations of one block, at most. Two blocks are in memory, whatever the size of the
-region and the number of dates."""
-_SIDE = 512
-_SIDE_REMOTE = 1024
-"""Rows and columns of a block where its tiles do not say otherwise: of a dozen dates so few that they
-stay near the processor, or that a request over the network is worth its wait."""
+_STACKS = 100 * 2**20
+"""Bytes of the observations of all blocks in memory, at most, whatever the size of the region and the
+number of dates; twice that over the network."""
+_SIDE = 1024
+"""Rows and columns of a block, at most, where its tiles do not say otherwise: so that a read, and a
+request over the network, is worth what it costs to ask."""
 _LARGEST = 1024
 """Side of a tile that is read whole."""
 _SMALLEST = 64
@@ -118,22 +118,26 @@ class BlockCompositor:
 
     def blocks(self) -> list[Block]:
         """The blocks, row by row; cut where the scenes' storage is cut, so that it is decoded once."""
+        return self._plan[0]
+
+    @cached_property
+    def _plan(self) -> tuple[list[Block], int]:
+        """The blocks, and of how many observations are in memory at once."""
         tile, start = _storage(self.reader, self.observations)
-        most = _STACK // (2 * len(self.bands) * max(1, len(self.observations)))
-        side = _SIDE_REMOTE if self._is_remote() else _SIDE
-        shape = (int(self.reader.grid.shape[0]), int(self.reader.grid.shape[1]))
-        height, width = _block_shape(shape, tile, side, most)
-        rows, cols = _cut(shape[0], start[0], height), _cut(shape[1], start[1], width)
-        return [(r, c) for r in rows for c in cols]
+        grid = int(self.reader.grid.shape[0]), int(self.reader.grid.shape[1])
+        each = 2 * len(self.bands) * max(1, len(self.observations))
+        shape, held = _layout(grid, tile, each, is_remote=self._is_remote())
+        rows, cols = (_cut(grid[i], start[i], shape[i]) for i in (0, 1))
+        return [(r, c) for r in rows for c in cols], held
 
     def composites(self) -> Iterator[tuple[Block, Composite]]:
-        """Each block with its composite, in the order of `blocks`; two are in the readers' queue."""
-        blocks = self.blocks()
+        """Each block with its composite, in the order of `blocks`; the next is being read meanwhile."""
+        blocks, held = self._plan
         if self.holes.percent:
             self.holes.cut(self._windows(blocks))
         largest = max((r.stop - r.start) * (c.stop - c.start) for r, c in blocks)
         room = len(self.observations) * len(self.bands) * largest
-        stacks = [np.empty(room, np.uint16) for _ in blocks[:2]]
+        stacks = [np.empty(room, np.uint16) for _ in blocks[:held]]
         coming = iter(blocks)
         settle = self.reader.files.settle_thread
         with ThreadPoolExecutor(self._readers(), initializer=settle) as readers:
@@ -251,6 +255,23 @@ def _clear_share(
         elif layer.scene.cloud_cover is not None:
             clear = np.maximum(clear, 1 - layer.scene.cloud_cover / 100)
     return float(clear[wanted].mean()) if wanted.any() else 0.0
+
+
+def _layout(
+    grid: tuple[int, int], tile: tuple[int, int], each: int, *, is_remote: bool
+) -> tuple[tuple[int, int], int]:
+    """Rows and columns of a block, and the number of blocks in memory: two, unless that would cut tiles.
+
+    With one, readers wait while it is reduced: that costs less than to decode tiles twice. Over the
+    network it would cost more, so two are held there, each of the size of one. each: bytes of a pixel.
+    """
+    whole = _block_shape(grid, tile, _SIDE, _STACKS // each)
+    half = _block_shape(grid, tile, _SIDE, _STACKS // (2 * each))
+    if is_remote:
+        return whole, 2
+    pairs = zip(half, tile, grid, strict=True)
+    cuts = any(side % part and side < all_ and part <= _LARGEST for side, part, all_ in pairs)
+    return (whole, 1) if cuts else (half, 2)
 
 
 def _block_shape(

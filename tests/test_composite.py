@@ -21,7 +21,7 @@ from shapely.geometry.base import BaseGeometry
 import pipeline.composite
 from landcover.compositing import METHODS
 from landcover.errors import CatalogError, RasterError, SettingsError
-from pipeline.block_compositor import FailedReadsError, Holes, _block_shape
+from pipeline.block_compositor import FailedReadsError, Holes, _block_shape, _layout
 from pipeline.composite import composite
 from pipeline.raster_files import FailedReadError, RasterFiles
 from tests.made_scenes import FAR, FOOTPRINT, GRID, save, scene
@@ -375,7 +375,7 @@ def test_memory_decides_nothing(
     ]  # fmt: skip
     _, at_once = run(tmp_path, *scenes, method=method, cloud_buffer=15)
     monkeypatch.setattr("pipeline.block_compositor._SMALLEST", 7)
-    monkeypatch.setattr("pipeline.block_compositor._STACK", 2 * 3 * 17 * 31)
+    monkeypatch.setattr("pipeline.block_compositor._STACKS", 2 * 3 * 17 * 31)
     _, in_parts = run(tmp_path, *scenes, method=method, cloud_buffer=15)
     np.testing.assert_array_equal(in_parts, at_once)
 
@@ -402,6 +402,31 @@ def test_blocks_are_whole_tiles_where_they_fit(
 ) -> None:
     """A tile that two blocks share is decoded twice, so blocks are made of whole ones."""
     assert _block_shape((4000, 4000), tile, side, most) == expected
+
+
+@pytest.mark.parametrize(
+    ("tile", "dates", "expected"),
+    [
+        pytest.param(512, 3, ((1024, 1024), 2), id="few dates: no larger than is of use"),
+        pytest.param(512, 12, ((512, 1024), 2), id="two of two tiles"),
+        pytest.param(512, 25, ((512, 512), 2), id="two of one tile"),
+        pytest.param(512, 40, ((512, 512), 1), id="one of one tile: two would not fit"),
+        pytest.param(1024, 12, ((1024, 1024), 1), id="one of one large tile"),
+        pytest.param(512, 100, ((512, 256), 1), id="half of a tile"),
+    ],
+)
+def test_blocks_in_memory_share_what_there_is(
+    tile: int, dates: int, expected: tuple[tuple[int, int], int]
+) -> None:
+    """However many dates there are, the blocks of four bands in memory take 100 MB together."""
+    shape, held = _layout((10980, 10980), (tile, tile), 2 * 4 * dates, is_remote=False)
+    assert (shape, held) == expected
+    assert held * shape[0] * shape[1] * 2 * 4 * dates <= 100 * 2**20
+
+
+def test_over_the_network_two_blocks_are_read() -> None:
+    """While one is reduced the network is not left idle; each takes up to 100 MB."""
+    assert _layout((10980, 10980), (512, 512), 2 * 4 * 40, is_remote=True) == ((512, 512), 2)
 
 
 def test_two_satellites_on_one_day_are_two_observations(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     monkeypatch.setattr(pipeline.composite, "RasterFiles", files)
     monkeypatch.setattr(pipeline.block_compositor, "_SIDE", TILE)
-    monkeypatch.setattr(pipeline.block_compositor, "_SIDE_REMOTE", TILE)
+    monkeypatch.setattr(pipeline.block_compositor, "_SIDE", TILE)
     return one
 
 
