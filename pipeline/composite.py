@@ -111,7 +111,8 @@ def _open_layers(
             return None
 
     remote = any("://" in source.href for scene in scenes for source in scene.bands.values())
-    with ThreadPoolExecutor(_SCENES_AT_ONCE if remote else 1) as pool:
+    workers = _SCENES_AT_ONCE if remote else 1
+    with ThreadPoolExecutor(workers, initializer=files.settle_thread) as pool:
         return [layer for layer in pool.map(look, scenes) if layer is not None]
 
 

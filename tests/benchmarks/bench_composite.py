@@ -188,7 +188,7 @@ def ours(items: Path, size: int) -> NDArray[np.uint16]:
     share_heaps()
     with RasterFiles(Signer()) as files:
         reader = WindowReader(files, grid_of(size))
-        with ThreadPoolExecutor(THREADS) as pool:
+        with ThreadPoolExecutor(THREADS, initializer=files.settle_thread) as pool:
             layers = list(pool.map(lambda scene: open_layer(scene, BANDS, files), scenes))
         compositor = BlockCompositor(observe(layers), BANDS, reader, Holes(0.0), cloud_buffer=0.0)
         for block, made in compositor.composites():
