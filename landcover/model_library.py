@@ -11,7 +11,7 @@ _COMPILER = "torch._dynamo"
 
 
 @cache
-def model_library() -> ModuleType:
+def model_library() -> Any:
     """The module segmentation_models_pytorch.
 
     torchvision and timm, which it imports, ask for the compiler to mark functions that it must not
