@@ -33,8 +33,8 @@ endif
 demo: setup ## Simulate a region with known truth, map it, report the accuracy
 	@$(BIN)/landcover demo --out "$(OUT)" $(if $(MODEL),--model "$(MODEL)")
 
-test: setup ## Run the tests, files side by side in up to four processes
-	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+test: setup ## Run the tests, files side by side in up to four processes, the longest first
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: setup ## Lint, formatting, types
 	@$(BIN)/ruff check .

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 from torch.nn import functional
+
+from landcover.model_library import model_library
 
 
 class Fcn(nn.Module):
@@ -20,7 +21,7 @@ class Fcn(nn.Module):
         self, encoder_name: str, in_channels: int, classes: int, encoder_weights: str | None = None
     ) -> None:
         super().__init__()
-        self.encoder: Any = smp.encoders.get_encoder(
+        self.encoder: Any = model_library().encoders.get_encoder(
             encoder_name, in_channels=in_channels, depth=5, weights=encoder_weights
         )
         widths = self.encoder.out_channels[-3:]  # strides 8, 16, 32
@@ -114,7 +115,9 @@ class Vgg(nn.Module):
 
     def __init__(self, name: str, bands: int, weights: str | None = None) -> None:
         super().__init__()
-        vgg: Any = smp.encoders.get_encoder(name, in_channels=bands, depth=5, weights=weights)
+        vgg: Any = model_library().encoders.get_encoder(
+            name, in_channels=bands, depth=5, weights=weights
+        )
         self.features: nn.Sequential = vgg.features
         self.widths: list[list[int]] = [[bands]]
         """Channels before and after each convolution of each stage, for the way back."""

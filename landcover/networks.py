@@ -179,9 +179,10 @@ def _reduced(network: "nn.Module", factor: int) -> "nn.Module":
 @cache
 def _builders() -> "Mapping[str, Callable[..., nn.Module]]":
     """How each architecture is built from the options of ARCHITECTURES."""
-    import segmentation_models_pytorch as smp
-
     from landcover.encoder_decoders import DeconvNet, Fcn, SegNet
+    from landcover.model_library import model_library
+
+    smp = model_library()
 
     def stepped(build: Any) -> Any:
         def make(

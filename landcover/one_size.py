@@ -4,9 +4,10 @@ import copy
 from typing import Any
 
 import torch
-from segmentation_models_pytorch.decoders.pspnet.decoder import PSPBlock
 from torch import nn
 from torch.nn import functional
+
+from landcover.model_library import model_library
 
 
 def for_one_size(network: nn.Module, side: int) -> nn.Module:
@@ -16,11 +17,12 @@ def for_one_size(network: nn.Module, side: int) -> nn.Module:
     of a vision transformer (DPT) are interpolated once, since ONNX has neither operator for any sizes.
     side: pixels that the encoder sees.
     """
+    psp_block = model_library().decoders.pspnet.decoder.PSPBlock
     fixed = copy.deepcopy(network)
     for name, layer in list(fixed.named_modules()):
         if isinstance(layer, nn.AdaptiveAvgPool2d):
             fixed.set_submodule(name, _Pool(layer.output_size))
-        elif isinstance(layer, PSPBlock):  # which pools in another way while it is exported
+        elif isinstance(layer, psp_block):  # which pools in another way while it is exported
             fixed.set_submodule(name, _PspBlock(layer.pool))
         elif getattr(layer, "dynamic_img_size", False) and layer.pos_embed is not None:
             _place(layer, side)

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from multiprocessing import resource_tracker
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -105,20 +106,35 @@ def _client(address: str | LocalCluster) -> Iterator[Client]:
 @contextlib.contextmanager
 def _local_cluster(workers: int) -> Iterator[LocalCluster]:
     threads = max(1, _wanted_threads(CPU_COUNT) // workers)
-    with dask.config.set(_LOCAL):
+    with TemporaryDirectory(prefix="landcover-") as folder, dask.config.set(_LOCAL):
         try:
             with _no_interrupt_in_children():
                 cluster = LocalCluster(
                     n_workers=workers, threads_per_worker=threads, processes=True, memory_limit=0,
                     host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
-                    env={"OMP_NUM_THREADS": threads},
+                    env={"OMP_NUM_THREADS": threads}, local_directory=folder,
                 )  # fmt: skip
         except (OSError, RuntimeError) as error:
             raise SettingsError(
                 f"{workers} workers cannot be started on this machine: {error}; give fewer --workers."
             ) from error
         with cluster:
-            yield cluster
+            try:
+                yield cluster
+            finally:
+                cluster.sync(_kill_workers, cluster)
+
+
+async def _kill_workers(cluster: LocalCluster) -> None:
+    """End the workers at once: what they have done lies in shards, what they do nobody wants.
+
+    Asked to end, each would first end its band, and be waited for.
+    """
+    for nanny in cluster.workers.values():
+        nanny.close_gracefully("the run is over")  # or it would start another
+        if nanny.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(nanny.pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from landcover.errors import CheckpointError, SettingsError
 from landcover.exported_network import ExportedNetwork
 from landcover.losses import IGNORED, balanced_weights, sum_of_losses
 from landcover.metrics import ErrorMatrix
+from landcover.model_library import model_library
 from landcover.models import (
     ModelSpec,
     load_checkpoint,
@@ -219,8 +220,7 @@ def _network(job: _Job) -> nn.Module:
 
 def _imagenet(model: ModelSettings) -> dict[str, torch.Tensor]:
     """Tensors of the encoder trained on ImageNet; downloaded unless the cache has them."""
-    import segmentation_models_pytorch as smp
-
+    smp = model_library()
     try:
         if model.architecture == "dpt":
             encoder: Any = smp.DPT(

@@ -1,14 +1,23 @@
 """Fixtures that several test files share; scenes are generated, real data is only looked up."""
 
+import fcntl
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.command import DemoRun, run_demo
+from tests.order import place
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    items.sort(key=lambda item: place(item.path))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,5 +40,19 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
-    """The full demo, run once for all tests that look at its results; do not change its files."""
-    return run_demo(tmp_path_factory.mktemp("demo"))
+    """The full demo, run once for all tests that look at its results; do not change its files.
+
+    Once also for tests in several processes: the first makes it, the others wait.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all processes of this test run
+    out, told = folder / "demo", folder / "demo.json"
+    with (folder / "demo.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not told.exists():
+            shutil.rmtree(out, ignore_errors=True)
+            made = run_demo(out)
+            told.write_text(json.dumps([str(made.folder), made.screen, made.seconds]))
+    made_in, screen, seconds = json.loads(told.read_text())
+    return DemoRun(out, Path(made_in), screen, seconds)

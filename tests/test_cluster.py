@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -340,12 +341,15 @@ def test_settings_that_lead_nowhere_are_refused(
 
 
 _LINGERS = """
+import signal
 import sys
 from functools import partial
 from pathlib import Path
 from pipeline.cluster import run_on_cluster
 from tests.test_cluster import BANDS, linger
 if __name__ == "__main__":
+    # As in a terminal: what a shell starts in the background ignores Ctrl-C, and so do its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run_on_cluster(
         partial(linger, Path(sys.argv[1])), BANDS, workers=2, scheduler=None, done=print
     )
@@ -354,13 +358,15 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
 def test_no_worker_outlives_its_run(tmp_path: Path, ending: signal.Signals) -> None:
-    """Killed or interrupted in mid-band, a run leaves no process behind."""
-    script = tmp_path / "lingers.py"
+    """Killed or interrupted in mid-band, a run leaves no process behind, nor says a word too much."""
+    script, screen = tmp_path / "lingers.py", tmp_path / "screen"
     script.write_text(_LINGERS)
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path)], stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True,
-    )  # fmt: skip
+    (tmp_path / "tmp").mkdir()
+    with screen.open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, str(script), str(tmp_path)], stderr=stderr, start_new_session=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "tmp")},
+        )  # fmt: skip
     try:
         wait_for(lambda: len(lingering(tmp_path)) == 2)
         children = psutil.Process(process.pid).children(recursive=True)
@@ -369,6 +375,9 @@ def test_no_worker_outlives_its_run(tmp_path: Path, ending: signal.Signals) -> N
         (os.killpg if ending == signal.SIGINT else os.kill)(process.pid, ending)
         assert process.wait(60) == -ending
         assert not psutil.wait_procs(children, timeout=30)[1]
+        if ending == signal.SIGINT:
+            assert re.fullmatch(r"Traceback.*\n(  .*\n)+KeyboardInterrupt\n", screen.read_text())
+            assert not list((tmp_path / "tmp").glob("landcover-*"))
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -11,6 +11,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from tests.order import LONGEST
+
 ROOT = Path(__file__).parent.parent
 CONDA_NAMES = {"pytorch": "torch", "gdal": "gdal-utils"}
 """Where conda-forge calls a package otherwise than PyPI."""
@@ -97,3 +99,9 @@ def test_every_import_is_declared_and_every_declaration_used() -> None:
     names = {canonicalize_name(Requirement(text).name) for text in project()["runtime"]}
     expected = {MODULES.get(name, name.replace("-", "_")) for name in names - NEEDED_BY_OTHERS}
     assert modules == expected
+
+
+def test_files_that_take_long_are_known_by_their_names() -> None:
+    """Each file that is to be begun early exists."""
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).is_file()] == []
+    assert len(set(LONGEST)) == len(LONGEST)
