@@ -269,10 +269,8 @@ def sample_windows(image: Image, checkpoint: Checkpoint, tiles: TileGrid) -> NDA
             reader.wait(i)
             slots = reader.strip.slots(tiles.source_rows(i))
             for x in tiles.col_starts[step // 2 :: step]:
-                cols = slice(x, x + tiles.tile)
                 window = np.empty((tiles.tile, tiles.tile, gain.size), np.float32)
-                pixels, valid = reader.strip.pixels[:, :, cols], reader.strip.valid[:, cols]
-                if gather(pixels, valid, slots, gain, bias, window):
+                if gather(reader.strip, slots, x, gain, bias, window):
                     found.append(window)
     return (
         np.stack(found) if found else np.zeros((0, tiles.tile, tiles.tile, gain.size), np.float32)
