@@ -33,6 +33,8 @@ _MAGIC = b"lc-tiles"
 _THREADS = min(4, os.cpu_count() or 1)
 _STRIPS_CODED = 1
 """Strips that are encoded while the next one fills. More would keep the threads no busier."""
+_LARGE_STRIP = 2**23
+"""Bytes of a strip that is encoded before the next one fills: it is long at work, and a second is dear."""
 
 Shape = tuple[int, int]
 """Rows and columns."""
@@ -206,7 +208,7 @@ class TileFileWriter:
             for at in range(0, len(strip), step)
         ]
         self._jobs.append(_Job(depth, number, strip, parts))
-        while len(self._jobs) > _STRIPS_CODED:
+        while len(self._jobs) > (0 if strip.nbytes > _LARGE_STRIP else _STRIPS_CODED):
             self._settle(self._jobs.popleft())
 
     def _half(self, depth: int, number: int) -> NDArray[Any] | None:

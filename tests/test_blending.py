@@ -29,8 +29,9 @@ def blend(
     field: np.ndarray,
     valid: np.ndarray | None = None,
     layers: Sequence[str] = ("classes", "confidence"),
+    sparing: bool = False,
 ) -> Iterator[Labels]:
-    """Blend tiles cut from one field of probabilities, (classes, rows, cols)."""
+    """Blend tiles cut from one field of probabilities, (classes, rows, cols); sparing: those with data."""
     field = np.log(field)
     ok = np.ones((tiles.height, tiles.width), np.uint8) if valid is None else valid
     blender = StripBlender(tiles, range(1, len(field) + 1), rows, layers)
@@ -38,6 +39,8 @@ def blend(
         for j, x in enumerate(tiles.col_starts):
             y = tiles.row_starts[i]
             part = field[:, y : y + tiles.tile, x : x + tiles.tile]
+            if sparing and not ok[y : y + tiles.tile, x : x + tiles.tile].any():
+                continue
             short = [(0, 0), *((0, tiles.tile - n) for n in part.shape[1:])]
             tile = np.pad(part, short, constant_values=9.0)  # what is outside must not count
             blender.add(i, j, tile)
@@ -177,6 +180,26 @@ def test_cutting_into_bands_changes_no_label(grid: TileGrid, height: int, seed: 
     whole, cut = rows(grid.bands()), rows(grid.bands(height))
     assert (whole == cut).all()
     assert ((whole[0] > 0) == valid).all()
+
+
+@given(grids(), st.integers(0, 2**32))
+@settings(deadline=None)
+def test_tiles_without_data_may_be_left_out(grid: TileGrid, seed: int) -> None:
+    """A raster whose data are some of its tiles has the same rows without the others."""
+    rng = np.random.default_rng(seed)
+    field = rng.dirichlet([1, 1, 1], (grid.height, grid.width)).transpose(2, 0, 1)
+    field = np.ascontiguousarray(field, np.float32)
+    valid = np.zeros((grid.height, grid.width), np.uint8)
+    for rows, cols in list(grid)[seed % 2 :: 3]:
+        valid[rows, cols] = 1
+
+    def rows_of(sparing: bool) -> np.ndarray:
+        pieces = blend(grid, range(grid.height), field, valid, LAYERS, sparing)
+        return np.concatenate(
+            [np.concatenate([p.layers[name] for name in LAYERS]) for p in pieces], axis=1
+        )
+
+    np.testing.assert_array_equal(rows_of(True), rows_of(False))
 
 
 def test_what_is_known_of_a_pixel_by_hand() -> None:

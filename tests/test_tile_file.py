@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+import pipeline.tile_file
 from landcover.errors import RasterError
 from landcover.overviews import halve
+from pipeline.cog import assemble_cog
 from pipeline.cog_profile import CogProfile
 from pipeline.tile_file import TileFile, TileFileWriter, level_shapes
 
@@ -177,3 +179,16 @@ def test_a_failure_in_the_body_is_not_hidden(tmp_path: Path) -> None:
     with pytest.raises(KeyError), writer:
         writer.write(np.ones((1, 40, 64), np.uint8))
         raise KeyError
+
+
+def test_large_strips_are_encoded_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiles lie in another order in the file, and the COG has the same bytes."""
+    grid, made = grid_of(160, 100), []
+    for most in (2**23, 0):
+        monkeypatch.setattr(pipeline.tile_file, "_LARGE_STRIP", most)
+        write(tmp_path / "tiles", grid, SMALL, range(160))
+        assemble_cog(tmp_path / "cog.tif", grid, SMALL, [tmp_path / "tiles"])
+        made.append((tmp_path / "cog.tif").read_bytes())
+    assert made[0] == made[1]
