@@ -148,9 +148,7 @@ def build_network(
     ends = {"in_channels": bands, "classes": classes, "encoder_weights": None}
     reduce = chosen.pop("reduce", 1)
     try:
-        return _reduced(
-            _builders()[architecture](encoder_name=encoder, **ends, **chosen), reduce
-        )
+        return _reduced(_builders()[architecture](encoder_name=encoder, **ends, **chosen), reduce)
     except (KeyError, ValueError, RuntimeError, TypeError, AttributeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(

@@ -252,7 +252,7 @@ def _choice(
 
 def _return_freed_memory() -> None:
     """Give the system what the opening of a runtime has freed, which glibc would keep: some 100 MB."""
-    with contextlib.suppress(AttributeError, OSError):  # other C libraries have no such call
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # other systems lack it
         ctypes.CDLL(None).malloc_trim(0)
 
 
