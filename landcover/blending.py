@@ -1,14 +1,15 @@
-"""Blending of overlapping tiles as an exact partition of unity, one strip of the raster at a time."""
+"""Blending of overlapping tiles as an exact partition of unity, one tile row of the raster at a time."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from landcover.errors import CheckpointError
-from landcover.legend import NODATA
 from landcover.tiling import TileGrid
 
 UNITS = 4096
@@ -57,6 +58,9 @@ _ROUND = np.float32(1.5 * 2**23)  # adding it leaves a whole number in float32
 _LOWEST = np.float32(-87)  # exp of less is no normal float32
 _ONE = np.float32(1)
 _TAYLOR = tuple(np.float32(1 / f) for f in (2, 6, 24, 120, 720, 5040))
+_ROWS = 10  # of scratch memory, besides the scores and the chances
+_NO_NUMBERS = np.zeros((0, 0, 0), np.float32)
+_NO_HALVES = np.zeros((0, 0, 0), np.uint16)
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,13 @@ class Labels:
 
 
 class StripBlender:
-    """Sums weighted logits in a strip one tile high, and gives back finished rows.
+    """Sums weighted logits, and gives back finished rows.
 
     Only `rows` of the raster are summed. Add the tiles of a tile row in column order, then call
     `finish`, then go on to the next: each pixel's sum then has one order, however the raster is cut.
-    The probabilities are the softmax of the sum.
+    A tile that holds no valid pixel may be left out. What no later tile touches is decided at once:
+    kept are the sums of rows that the next tile row shares, as wide as the raster, and of columns that
+    the next tile shares. The probabilities are the softmax of the sum.
     """
 
     def __init__(
@@ -87,16 +93,16 @@ class StripBlender:
         rows: range,
         layers: Sequence[str] = ("classes", "confidence"),
     ) -> None:
-        self._tiles = tiles
-        self._rows = rows
+        self._tiles, self._rows = tiles, rows
+        self._first = tiles.touching(rows).start
         self._codes = np.array(codes, np.uint8)
-        self._layers = tuple(layers)
+        self._asked = tuple(layers)
         self._row_weights = axis_weights(tiles.row_starts, tiles.tile, tiles.overlap, tiles.height)
         self._col_weights = axis_weights(tiles.col_starts, tiles.tile, tiles.overlap, tiles.width)
-        # Raster row y lives at y modulo height. A row is stored as the network gives it: class by
-        # class (classes, cols), or pixel by pixel (1, cols x classes).
-        self._sum: NDArray[np.float32] | None = None
-        self._by_pixel = False
+        # A row of sums is stored as the network gives it: class by class (classes, cols), or pixel
+        # by pixel (1, cols x classes).
+        self._by_pixel: bool | None = None
+        self._layers: dict[str, NDArray[np.uint8]] | None = None
 
     def add(self, i: int, j: int, logits: NDArray[np.generic]) -> None:
         """Add the tile in tile row i and column j.
@@ -104,193 +110,298 @@ class StripBlender:
         logits: (classes, tile rows, tile cols), float32, or uint16 with the bits of bfloat16.
         Memory in class order and in pixel order is read without a copy.
         """
-        strip = self._strip(logits)
-        y, x = self._tiles.row_starts[i], self._tiles.col_starts[j]
-        first = max(y, self._rows.start)
-        last = min(self._tiles.end(i), self._rows.stop)
-        cols = min(self._tiles.tile, self._tiles.width - x)
-        inside = logits[:, first - y : last - y, :cols]
-        weights = self._col_weights[j, :cols]
-        if self._by_pixel:
-            k = self._codes.size
-            tile = np.ascontiguousarray(inside.transpose(1, 2, 0)).reshape(len(inside[0]), 1, -1)
-            weights = np.repeat(weights, k)
-            strip = strip[:, :, x * k : (x + cols) * k]
-        else:
-            tile = inside.transpose(1, 0, 2)
-            strip = strip[:, :, x : x + cols]
-        add = _add if tile.dtype == np.float32 else _add_bfloat16
-        add(strip, tile, self._row_weights[i, first - y : last - y], weights, first)
-
-    def _strip(self, logits: NDArray[np.generic]) -> NDArray[np.float32]:
-        """The sums, made when it is known how the network orders its logits."""
-        if self._sum is None:
-            height, width = min(self._tiles.tile, self._tiles.height), self._tiles.width
-            classes = self._codes.size
+        if self._by_pixel is None:
             self._by_pixel = logits.strides[0] < logits.strides[2]
-            line = (1, width * classes) if self._by_pixel else (classes, width)
-            self._sum = np.zeros((height, *line), np.float32)
-        return self._sum
+            self._allocate()
+        rows, tiles = self._tiles.finished(i, self._rows), self._tiles
+        if self._layers is None:
+            self._layers = self._blank(len(rows))
+        y, x = tiles.row_starts[i], tiles.col_starts[j]
+        first, last = max(y, self._rows.start), min(tiles.end(i), self._rows.stop)
+        held = min(tiles.end(i - 1), last) - first if i > self._first else 0
+        stop = min(x + tiles.tile, tiles.width)
+        known = min(tiles.col_starts[j - 1] + tiles.tile, stop) - x if j else 0
+        done = tiles.col_starts[j + 1] - x if j + 1 < len(tiles.col_starts) else stop - x
+        weights = self._col_weights[j, : stop - x]
+        if self._by_pixel:
+            logits = logits.transpose(1, 2, 0).reshape(1, tiles.tile, -1)
+            weights = np.repeat(weights, self._codes.size)
+        planes: NDArray[Any] = np.require(logits, requirements=["C", "W"])
+        halves = planes.dtype != np.float32
+        _blend(
+            _NO_NUMBERS if halves else planes, planes if halves else _NO_HALVES, first - y,
+            self._row_weights[i, first - y : last - y], weights, self._unit,
+            max(held, 0), len(rows), max(known, 0), done,
+            self._beside, self._below, first, x, self._codes,
+            *(self._layers[name] for name in LAYERS),
+        )  # fmt: skip
+
+    def _allocate(self) -> None:
+        """Memory for sums, made when it is known how the network orders its logits."""
+        tiles, classes = self._tiles, self._codes.size
+        self._unit, lines = (classes, 1) if self._by_pixel else (1, classes)
+        wide = _most_shared(tiles.col_starts, tiles.tile, tiles.width)
+        high = _most_shared(tiles.row_starts, tiles.tile, tiles.height)
+        self._beside = np.zeros((tiles.tile, lines, wide * self._unit), np.float32)
+        """Sums of the tile row's columns that the next tile shares."""
+        # Raster row y lives at y modulo its height. Empty, since rows are only touched when used.
+        self._below = np.empty((max(high, 1), lines, tiles.width * self._unit), np.float32)
+        """Sums of the rows that the next tile row shares."""
 
     def finish(self, i: int, valid: Callable[[range], NDArray[np.uint8]]) -> Labels:
-        """Labels of the rows that no tile row after i touches; their strip rows become free.
+        """Labels of the rows that no tile row after i touches.
 
         valid: gives for raster rows which pixels hold data, (rows, cols), 0 where none.
         Ties go to the class that comes first in the legend. Raises CheckpointError where the model
         gave something that is not a number for a valid pixel.
         """
         rows = self._tiles.finished(i, self._rows)
-        layers = self._blank(len(rows))
-        labels = Labels(rows, {name: layers[name] for name in self._layers})
-        if self._sum is None:  # no tile so far has a pixel with data
-            return labels
-        broken = _decide(
-            self._sum, self._by_pixel, rows.start, valid(rows), self._codes,
-            *(layers[name] for name in LAYERS),
-        )  # fmt: skip
-        if broken:
+        layers, self._layers = self._layers, None
+        if layers is None:  # no tile of this row has a pixel with data
+            layers = self._blank(len(rows))
+        elif broken := _keep_valid(valid(rows), *(layers[name] for name in LAYERS)):
             raise CheckpointError(
                 f"The model's output is not a number for {broken} pixels with data in rows "
                 f"{rows.start} to {rows.stop - 1}; its weights or its scaling are damaged."
             )
-        return labels
+        return Labels(rows, {name: layers[name] for name in self._asked})
 
     def _blank(self, rows: int) -> dict[str, NDArray[np.uint8]]:
         """Layers of nodata; one that is not asked for has no rows, except the classes."""
         bands = dict.fromkeys(LAYERS, 1) | {"probabilities": self._codes.size}
-        asked = {*self._layers, "classes"}
+        asked = {*self._asked, "classes"}
         return {
             name: np.zeros((bands[name], rows if name in asked else 0, self._tiles.width), np.uint8)
             for name in LAYERS
         }
 
 
+def _most_shared(starts: Sequence[int], tile: int, length: int) -> int:
+    """Most positions that a tile shares with the next along an axis."""
+    pairs = itertools.pairwise(starts)
+    return max((min(one + tile, length) - other for one, other in pairs), default=0)
+
+
+# What is compiled becomes vector loops, ten times as fast, where an index is a plain count (slices begin
+# where it should), slices are not assigned to, and what is chosen from two numbers goes to another array
+# than they come from: stored to its own place it would be a masked store, slow on some processors.
+
+
 @njit(nogil=True, cache=True)
-def _add(
-    strip: NDArray[np.float32],
+def _blend(
     tile: NDArray[np.float32],
+    halves: NDArray[np.uint16],
+    top: int,
     row_weights: NDArray[np.float32],
     col_weights: NDArray[np.float32],
+    unit: int,
+    held: int,
+    finished: int,
+    known: int,
+    done: int,
+    beside: NDArray[np.float32],
+    below: NDArray[np.float32],
     first: int,
-) -> None:
-    """Add a weighted tile (rows, lines, items) to the strip's rows from slot `first` on."""
-    for r in range(tile.shape[0]):
-        slot = (first + r) % strip.shape[0]
-        for k in range(tile.shape[1]):
-            for c in range(tile.shape[2]):
-                strip[slot, k, c] += (row_weights[r] * col_weights[c]) * tile[r, k, c]
-
-
-@njit(nogil=True, cache=True)
-def _add_bfloat16(
-    strip: NDArray[np.float32],
-    tile: NDArray[np.uint16],
-    row_weights: NDArray[np.float32],
-    col_weights: NDArray[np.float32],
-    first: int,
-) -> None:
-    """Do what `_add` does; a bfloat16 is the upper half of a float32."""
-    bits = np.empty((1, 1, tile.shape[2]), np.uint32)
-    for r in range(tile.shape[0]):
-        for k in range(tile.shape[1]):
-            for c in range(tile.shape[2]):
-                bits[0, 0, c] = np.uint32(tile[r, k, c]) << np.uint32(16)
-            _add(
-                strip[:, k : k + 1], bits.view(np.float32), row_weights[r : r + 1], col_weights,
-                first + r,
-            )  # fmt: skip
-
-
-@njit(nogil=True, cache=True)
-def _decide(
-    strip: NDArray[np.float32],
-    by_pixel: bool,
-    first: int,
-    valid: NDArray[np.uint8],
+    x: int,
     codes: NDArray[np.uint8],
     classes: NDArray[np.uint8],
     confidence: NDArray[np.uint8],
     margin: NDArray[np.uint8],
     entropy: NDArray[np.uint8],
     probabilities: NDArray[np.uint8],
-) -> int:
-    """Write the layers asked for, zero the strip's rows; return how many valid pixels are broken."""
-    rows, cols = valid.shape
+) -> None:
+    """Add a weighted tile to the sums, decide its finished pixels, and keep the other sums.
+
+    tile, or halves where it is bfloat16: (lines, rows, items), used from row `top` on; an item is a
+    column, or one of its `unit` classes. first, x: raster row and column of the first pixel.
+    Before, `below` has sums of the first `held` rows and `beside` of the first `known` columns, which
+    are ahead; after, `below` has those of the rows from `finished` on, in the first `done` columns,
+    and `beside` those of the columns from `done` on.
+    """
+    lines, items = beside.shape[1], col_weights.size
+    known, done, left = known * unit, done * unit, x * unit
+    sums = np.empty((lines, items), np.float32)
+    words = np.empty(items, np.uint32)
+    nothing = np.zeros(items, np.float32)
+    scratch = np.empty((2 * codes.size + _ROWS, _CHUNK), np.float32)  # for _decide
+    for r in range(row_weights.size):
+        slot = (first + r) % below.shape[0]
+        for k in range(lines):
+            values = words.view(np.float32)
+            if halves.size:  # a bfloat16 is the upper half of a float32
+                half = halves[k, top + r]
+                for c in range(items):
+                    words[c] = np.uint32(half[c]) << np.uint32(16)
+            else:
+                values = tile[k, top + r]
+            line, weight, under = sums[k], row_weights[r], below[slot, k, left : left + items]
+            _weigh(line[:known], values, weight, col_weights, beside[r, k])
+            _weigh(
+                line[known:], values[known:], weight, col_weights[known:],
+                under[known:] if r < held else nothing,
+            )  # fmt: skip
+            if r >= finished:
+                _copy(line[:done], under)
+            _copy(line[done:], beside[r, k])
+        if r < finished:
+            _decide(
+                sums, unit, done // unit, scratch, codes, r, x,
+                classes, confidence, margin, entropy, probabilities,
+            )  # fmt: skip
+
+
+@njit(nogil=True, cache=True)
+def _weigh(
+    line: NDArray[np.float32],
+    values: NDArray[np.float32],
+    row_weight: np.float32,
+    col_weights: NDArray[np.float32],
+    sums: NDArray[np.float32],
+) -> None:
+    """Fill a line with the sums so far and the weighted values, of its length or longer."""
+    for c in range(line.size):
+        line[c] = sums[c] + (row_weight * col_weights[c]) * values[c]
+
+
+@njit(nogil=True, cache=True)
+def _copy(source: NDArray[np.float32], target: NDArray[np.float32]) -> None:
+    for c in range(source.size):
+        target[c] = source[c]
+
+
+@njit(nogil=True, cache=True)
+def _decide(
+    sums: NDArray[np.float32],
+    unit: int,
+    cols: int,
+    scratch: NDArray[np.float32],
+    codes: NDArray[np.uint8],
+    r: int,
+    x: int,
+    classes: NDArray[np.uint8],
+    confidence: NDArray[np.uint8],
+    margin: NDArray[np.uint8],
+    entropy: NDArray[np.uint8],
+    probabilities: NDArray[np.uint8],
+) -> None:
+    """Write the layers asked for, of the first `cols` pixels of a row, to row r from column x on.
+
+    A pixel whose scores are no numbers gets the class 0.
+    """
     n = codes.size
-    scores = np.empty((n, _CHUNK), np.float32)
-    chances = np.empty((n, _CHUNK), np.float32)
-    best = np.empty(_CHUNK, np.float32)  # one by one: rows of one array may overlap, for all the
-    second = np.empty(_CHUNK, np.float32)  # compiler knows, and the loops would not be vector loops
-    total = np.empty(_CHUNK, np.float32)
-    winner = np.empty(_CHUNK, np.float32)  # the codes as real numbers, for the same reason
-    broken = 0
-    for r in range(rows):
-        line = strip[(first + r) % strip.shape[0]]
-        for start in range(0, cols, _CHUNK):
-            size = min(_CHUNK, cols - start)
-            _take(line, by_pixel, start, size, scores)
-            _rank(scores, size, codes, winner, best, second)
-            chances[:, :size] = scores[:, :size]
-            _exponential(chances, best, size)
-            total[:size] = 0
+    scores, chances = scratch[:n], scratch[n : 2 * n]
+    total, other = scratch[2 * n], scratch[2 * n + 1]
+    for start in range(0, cols, _CHUNK):
+        size = min(_CHUNK, cols - start)
+        here = slice(x + start, x + start + size)
+        _take(sums, unit, start, size, scores)
+        best = _largest(scores, size, scratch[2 * n + 2], scratch[2 * n + 3])
+        winner = _soften(
+            scores, best, size, codes, chances, total, scratch[2 * n + 4], scratch[2 * n + 5]
+        )
+        _write_classes(winner, best, total, classes[0, r, here])
+        if confidence.shape[1]:
+            for c in range(size):
+                other[c] = _ONE / total[c]
+            _write_percent(other, confidence[0, r, here])
+        if margin.shape[1]:
+            second = _second(scores, size, scratch[2 * n + 6 :])
+            for c in range(size):
+                other[c] = (_ONE - np.exp(second[c] - best[c])) / total[c]
+            _write_percent(other, margin[0, r, here])
+        if entropy.shape[1]:
+            _write_percent(_entropy(scores, chances, best, total, size), entropy[0, r, here])
+        if probabilities.shape[1]:
             for k in range(n):
-                for c in range(size):
-                    total[c] += chances[k, c]
-            here = slice(start, start + size)
-            ok = valid[r, here]
-            broken += _write_classes(winner, best, total, ok, classes[0, r, here])
-            if confidence.shape[1]:
-                _write_percent(_ONE / total[:size], ok, confidence[0, r, here])
-            if margin.shape[1]:
-                behind = np.exp(second[:size] - best[:size])
-                _write_percent((_ONE - behind) / total[:size], ok, margin[0, r, here])
-            if entropy.shape[1]:
-                _write_percent(
-                    _entropy(scores, chances, best, total, size), ok, entropy[0, r, here]
-                )
-            if probabilities.shape[1]:
-                for k in range(n):
-                    _write_steps(chances[k], total, ok, probabilities[k, r, here])
-        line[:] = 0
-    return broken
+                _write_steps(chances[k], total, probabilities[k, r, here])
 
 
 @njit(nogil=True, cache=True)
 def _take(
-    line: NDArray[np.float32], by_pixel: bool, start: int, size: int, scores: NDArray[np.float32]
+    sums: NDArray[np.float32], unit: int, start: int, size: int, scores: NDArray[np.float32]
 ) -> None:
-    """Copy the sums of some pixels of a strip row to scores (classes, pixels)."""
-    n = scores.shape[0]
-    for k in range(n):
-        if by_pixel:
-            for c in range(size):
-                scores[k, c] = line[0, (start + c) * n + k]
+    """Copy the sums of some pixels to scores (classes, pixels)."""
+    for k in range(scores.shape[0]):
+        if unit == 1:
+            _copy(sums[k, start : start + size], scores[k])
         else:
-            scores[k, :size] = line[k, start : start + size]
+            source = sums[0, start * unit + k :]
+            for c in range(size):
+                scores[k, c] = source[c * unit]
 
 
 @njit(nogil=True, cache=True)
-def _rank(
-    scores: NDArray[np.float32],
-    size: int,
-    codes: NDArray[np.uint8],
-    winner: NDArray[np.float32],
-    best: NDArray[np.float32],
-    second: NDArray[np.float32],
-) -> None:
-    """Code and score of the best class, and the score of the next."""
-    best[:size] = scores[0, :size]
-    second[:size] = -np.float32(np.inf)
-    winner[:size] = codes[0]
-    for k in range(1, codes.size):
-        code = np.float32(codes[k])
+def _largest(
+    scores: NDArray[np.float32], size: int, best: NDArray[np.float32], spare: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Score of the best class."""
+    for c in range(size):
+        best[c] = scores[0, c]
+    for k in range(1, scores.shape[0]):
         for c in range(size):
             score = scores[k, c]
-            wins = score > best[c]
-            loser = best[c] if wins else score
-            second[c] = max(second[c], loser)
-            winner[c] = code if wins else winner[c]
-            best[c] = score if wins else best[c]
+            so_far = best[c]
+            spare[c] = score if score > so_far else so_far  # noqa: FURB136 - max() is slower compiled
+        best, spare = spare, best
+    return best
+
+
+@njit(nogil=True, cache=True)
+def _second(
+    scores: NDArray[np.float32], size: int, scratch: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Score of the next best class; that of the best where two are equal."""
+    second: NDArray[np.float32] = scratch[0]
+    best, spare, other = scratch[1], scratch[2], scratch[3]
+    for c in range(size):
+        best[c] = scores[0, c]
+        second[c] = -np.float32(np.inf)
+    for k in range(1, scores.shape[0]):
+        for c in range(size):
+            other[c] = max(second[c], min(best[c], scores[k, c]))
+            spare[c] = max(best[c], scores[k, c])
+        best, second, spare, other = spare, other, best, second
+    return second
+
+
+@njit(nogil=True, cache=True)
+def _soften(
+    scores: NDArray[np.float32],
+    best: NDArray[np.float32],
+    size: int,
+    codes: NDArray[np.uint8],
+    chances: NDArray[np.float32],
+    total: NDArray[np.float32],
+    winner: NDArray[np.float32],
+    spare: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Fill chances with exp(scores - best), total with their sum; give the first best class's code.
+
+    exp(x) = 2^n exp(f) with n = round(x / ln 2), the rest f in two parts (Cody and Waite 1980), and
+    exp(f) by its Taylor series to f^7. Right to 3e-7. Codes are real numbers, as all that the loop
+    handles must be for it to be a vector loop.
+    """
+    for c in range(size):
+        total[c] = 0
+        winner[c] = 0
+    for k in range(codes.size):
+        code = np.float32(codes[k])
+        for c in range(size):
+            x = scores[k, c] - best[c]
+            so_far = winner[c]
+            spare[c] = code if (x == 0) & (so_far == 0) else so_far
+            x = _LOWEST if x < _LOWEST else x  # noqa: FURB136 - max() would lose a NaN
+            n = (x * _LOG2E + _ROUND) - _ROUND
+            f = (x - n * _LN2_HIGH) - n * _LN2_LOW
+            z = _TAYLOR[4] + f * _TAYLOR[5]
+            z = _TAYLOR[2] + f * (_TAYLOR[3] + f * z)
+            z = _TAYLOR[0] + f * (_TAYLOR[1] + f * z)
+            power = np.int32((np.int32(n) + 127) << 23).view(np.float32)
+            chance = (_ONE + f * (_ONE + f * z)) * power
+            chances[k, c] = chance
+            total[c] += chance
+        winner, spare = spare, winner
+    return winner
 
 
 @njit(nogil=True, cache=True)
@@ -298,37 +409,53 @@ def _write_classes(
     winner: NDArray[np.float32],
     best: NDArray[np.float32],
     total: NDArray[np.float32],
-    valid: NDArray[np.uint8],
-    classes: NDArray[np.uint8],
-) -> int:
-    broken = 0
-    for c in range(valid.size):
-        classes[c] = np.uint8(winner[c]) if valid[c] else NODATA
+    out: NDArray[np.uint8],
+) -> None:
+    for c in range(out.size):
         # A class that is not a number makes the total so; an infinite one wins and is no number.
-        broken += valid[c] != 0 and not (total[c] == total[c] and np.isfinite(best[c]))
-    return broken
+        good = (total[c] == total[c]) & (np.abs(best[c]) < np.float32(np.inf))
+        out[c] = np.uint8(np.int32(winner[c]) * np.int32(good))
 
 
 @njit(nogil=True, cache=True)
-def _write_percent(
-    share: NDArray[np.float32], valid: NDArray[np.uint8], out: NDArray[np.uint8]
-) -> None:
-    for c in range(valid.size):
+def _write_percent(share: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+    for c in range(out.size):
         percent = share[c] * np.float32(100) + np.float32(0.5)
         percent = min(max(percent, _ONE), np.float32(100))
-        out[c] = np.uint8(percent) if valid[c] else NODATA
+        out[c] = np.uint8(np.int32(percent))
 
 
 @njit(nogil=True, cache=True)
 def _write_steps(
     chance: NDArray[np.float32],
     total: NDArray[np.float32],
-    valid: NDArray[np.uint8],
     out: NDArray[np.uint8],
 ) -> None:
-    for c in range(valid.size):
+    for c in range(out.size):
         step = chance[c] / total[c] * np.float32(PROBABILITY_STEPS) + np.float32(1.5)
-        out[c] = np.uint8(step) if valid[c] else NODATA
+        out[c] = np.uint8(np.int32(step))
+
+
+@njit(nogil=True, cache=True)
+def _keep_valid(
+    valid: NDArray[np.uint8],
+    classes: NDArray[np.uint8],
+    confidence: NDArray[np.uint8],
+    margin: NDArray[np.uint8],
+    entropy: NDArray[np.uint8],
+    probabilities: NDArray[np.uint8],
+) -> int:
+    """Make all layers 0 where there is no data; return how many pixels with data have no class."""
+    broken = 0
+    for r in range(valid.shape[0]):
+        for c in range(valid.shape[1]):
+            broken += (valid[r, c] != 0) & (classes[0, r, c] == 0)
+        for layer in (classes, confidence, margin, entropy, probabilities):
+            if layer.shape[1]:
+                for k in range(layer.shape[0]):
+                    for c in range(valid.shape[1]):
+                        layer[k, r, c] *= np.uint8(valid[r, c] != 0)
+    return broken
 
 
 @njit(nogil=True, cache=True)
@@ -348,24 +475,3 @@ def _entropy(
     largest = np.float32(max(np.log(scores.shape[0]), 1e-30))
     shares: NDArray[np.float32] = (np.log(total[:size]) - mean / total[:size]) / largest
     return shares
-
-
-@njit(nogil=True, cache=True)
-def _exponential(values: NDArray[np.float32], top: NDArray[np.float32], size: int) -> None:
-    """Replace values (classes, at least size) by exp(values - top), top being their maximum.
-
-    exp(x) = 2^n exp(f) with n = round(x / ln 2), the rest f in two parts (Cody and Waite 1980),
-    exp(f) by its Taylor series to f^7, and 2^n put on the exponent's bits. Right to 3e-7.
-    """
-    bits = values.view(np.int32)
-    for k in range(values.shape[0]):
-        for c in range(size):
-            x = values[k, c] - top[c]
-            x = _LOWEST if x < _LOWEST else x  # noqa: FURB136 - max() would lose a NaN
-            n = (x * _LOG2E + _ROUND) - _ROUND
-            f = (x - n * _LN2_HIGH) - n * _LN2_LOW
-            z = _TAYLOR[4] + f * _TAYLOR[5]
-            z = _TAYLOR[2] + f * (_TAYLOR[3] + f * z)
-            z = _TAYLOR[0] + f * (_TAYLOR[1] + f * z)
-            values[k, c] = _ONE + f * (_ONE + f * z)
-            bits[k, c] += np.int32(n) << np.int32(23)

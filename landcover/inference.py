@@ -141,11 +141,9 @@ class _Member:
     ) -> int:
         """Fill windows (group, rows, cols, bands); return how many pixels are valid."""
         windows[len(starts) :] = 0  # a short group keeps its shape
-        filled, tile = 0, windows.shape[2]
+        filled = 0
         for window, x in zip(windows, starts, strict=False):
-            cols = slice(x, x + tile)
-            pixels, valid = strip.pixels[:, :, cols], strip.valid[:, cols]
-            filled += gather(pixels, valid, slots, self._gain, self._bias, window)
+            filled += gather(strip, slots, x, self._gain, self._bias, window)
         return filled
 
     def logits(
@@ -185,21 +183,20 @@ def scaling(
 
 
 def gather(
-    pixels: NDArray[np.generic],
-    valid: NDArray[np.uint8],
+    strip: Strip,
     slots: NDArray[np.int64],
+    x: int,
     gain: NDArray[np.float32],
     bias: NDArray[np.float32],
     window: NDArray[Any],
 ) -> int:
     """Fill a window (rows, cols, bands) with value x gain + bias; return how many pixels are valid.
 
-    pixels (bands, slots, cols) and valid (slots, cols) are cut to the window's columns; slots (rows,)
-    says where its rows are. Invalid pixels become 0: the band's mean. window: float32, or uint16
-    to be given the bits of bfloat16.
+    slots (rows,) says where its rows are in the strip, x is its first column. Invalid pixels become
+    0: the band's mean. window: float32, or uint16 to be given the bits of bfloat16.
     """
     fill = _gather_bfloat16 if window.dtype == np.uint16 else _gather
-    return int(fill(pixels, valid, slots, gain, bias, window))
+    return int(fill(strip.pixels, strip.valid, slots, x, gain, bias, window))
 
 
 @njit(nogil=True, cache=True)
@@ -207,20 +204,36 @@ def _gather(
     pixels: NDArray[np.generic],
     valid: NDArray[np.uint8],
     slots: NDArray[np.int64],
+    x: int,
     gain: NDArray[np.float32],
     bias: NDArray[np.float32],
     window: NDArray[np.float32],
 ) -> int:
+    rows, cols, bands = window.shape
+    items = window.reshape(rows, cols * bands)
     filled = 0
-    for r in range(slots.size):
-        y = slots[r]
-        for c in range(window.shape[1]):
-            good = valid[y, c] != 0
-            filled += good
-            for b in range(window.shape[2]):
-                value = np.float32(pixels[b, y, c]) * gain[b] + bias[b]
-                window[r, c, b] = value if good else np.float32(0)
+    for r in range(rows):
+        good = _count(valid[slots[r], x : x + cols])
+        filled += good
+        for b in range(bands):
+            values, factor, plus = pixels[b, slots[r], x : x + cols], gain[b], bias[b]
+            target = items[r, b:]
+            for c in range(cols):
+                target[c * bands] = np.float32(values[c]) * factor + plus
+        if good < cols:
+            for c in range(cols):
+                if valid[slots[r], x + c] == 0:
+                    for b in range(bands):
+                        window[r, c, b] = 0
     return filled
+
+
+@njit(nogil=True, cache=True)
+def _count(valid: NDArray[np.uint8]) -> int:
+    good = 0
+    for c in range(valid.size):
+        good += valid[c] != 0
+    return good
 
 
 @njit(nogil=True, cache=True)
@@ -228,19 +241,21 @@ def _gather_bfloat16(
     pixels: NDArray[np.generic],
     valid: NDArray[np.uint8],
     slots: NDArray[np.int64],
+    x: int,
     gain: NDArray[np.float32],
     bias: NDArray[np.float32],
     window: NDArray[np.uint16],
 ) -> int:
     """Do what `_gather` does, and round to the nearest bfloat16, ties to even."""
+    rows, cols, bands = window.shape
+    items = window.reshape(rows, cols * bands)
     filled = 0
-    numbers = np.empty((1, window.shape[1], window.shape[2]), np.float32)
-    bits = numbers.view(np.uint32)
-    for r in range(slots.size):
-        filled += _gather(pixels, valid, slots[r : r + 1], gain, bias, numbers)
-        for c in range(window.shape[1]):
-            for b in range(window.shape[2]):
-                word = bits[0, c, b]
-                odd = (word >> np.uint32(16)) & np.uint32(1)
-                window[r, c, b] = np.uint16((word + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+    numbers = np.empty((1, cols, bands), np.float32)
+    bits = numbers.view(np.uint32).reshape(cols * bands)
+    for r in range(rows):
+        filled += _gather(pixels, valid, slots[r : r + 1], x, gain, bias, numbers)
+        for c in range(cols * bands):
+            word = bits[c]
+            odd = (word >> np.uint32(16)) & np.uint32(1)
+            items[r, c] = np.uint16((word + np.uint32(0x7FFF) + odd) >> np.uint32(16))
     return filled

@@ -34,6 +34,8 @@ _MAGIC = b"lc-tiles"
 _THREADS = min(4, os.cpu_count() or 1)
 _TILES_BEGUN = 8
 """Tiles that are kept in memory while blocks fill them."""
+_CODED_BYTES = 2**23
+"""Bytes of pixels whose tiles are being encoded or wait to be written, where whole rows come."""
 
 Shape = tuple[int, int]
 """Rows and columns."""
@@ -227,11 +229,17 @@ class TileFileWriter:
 
     def write(self, block: NDArray[Any]) -> None:
         """Append full-width rows; block is (bands, rows, cols)."""
-        # A row of tiles becomes full at once: it is encoded while the next one fills.
-        self._most_begun, self._most_coded = sys.maxsize, len(self._levels[0].index[0])
+        # A row of tiles becomes full at once: it, or what there is room for, is encoded while the next one fills.
+        self._most_begun, self._most_coded = sys.maxsize, self._queue()
         rows = slice(self._row, self._row + block.shape[1])
         self._place(block, rows, slice(0, block.shape[2]))
         self._row = rows.stop
+
+    def _queue(self) -> int:
+        """Tiles of a row that may wait to be written."""
+        size = self._profile.block**2 * len(self._profile.bands)
+        room = _CODED_BYTES // (size * np.dtype(self._profile.dtype).itemsize)
+        return max(2 * _THREADS, min(len(self._levels[0].index[0]), room))
 
     def place(self, block: NDArray[Any], at: tuple[slice, slice]) -> None:
         """Take a block (bands, rows, cols) at its rows and columns of the grid; each pixel once."""

@@ -1,12 +1,14 @@
 """Blending as an exact partition of unity."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import landcover.blending
 from landcover.blending import LAYERS, Labels, StripBlender, axis_weights
 from landcover.errors import CheckpointError
 from landcover.tiling import TileGrid
@@ -27,8 +29,9 @@ def blend(
     field: np.ndarray,
     valid: np.ndarray | None = None,
     layers: Sequence[str] = ("classes", "confidence"),
+    sparing: bool = False,
 ) -> Iterator[Labels]:
-    """Blend tiles cut from one field of probabilities, (classes, rows, cols)."""
+    """Blend tiles cut from one field of probabilities, (classes, rows, cols); sparing: those with data."""
     field = np.log(field)
     ok = np.ones((tiles.height, tiles.width), np.uint8) if valid is None else valid
     blender = StripBlender(tiles, range(1, len(field) + 1), rows, layers)
@@ -36,6 +39,8 @@ def blend(
         for j, x in enumerate(tiles.col_starts):
             y = tiles.row_starts[i]
             part = field[:, y : y + tiles.tile, x : x + tiles.tile]
+            if sparing and not ok[y : y + tiles.tile, x : x + tiles.tile].any():
+                continue
             short = [(0, 0), *((0, tiles.tile - n) for n in part.shape[1:])]
             tile = np.pad(part, short, constant_values=9.0)  # what is outside must not count
             blender.add(i, j, tile)
@@ -124,15 +129,25 @@ def test_weights_sum_to_exactly_one(sizes: tuple[int, int, int]) -> None:
 @settings(deadline=None)
 def test_a_field_of_ones_comes_back_bit_for_bit(grid: TileGrid) -> None:
     """The two-dimensional weights sum to exactly 1 at every pixel, corners included."""
-    blender = StripBlender(grid, [1], range(grid.height))
     ones = np.ones((1, grid.tile, grid.tile), np.float32)
-    for i in range(len(grid.row_starts)):
-        for j in range(len(grid.col_starts)):
-            blender.add(i, j, ones)
-        rows = grid.finished(i, range(grid.height))
-        slots = np.arange(rows.start, rows.stop) % len(blender._sum)
-        assert (blender._sum[slots] == 1).all()
-        blender.finish(i, lambda r: np.ones((len(r), grid.width), np.uint8))
+    seen = np.zeros((grid.height, grid.width), int)
+
+    def look(sums: np.ndarray, _unit: int, cols: int, *rest: Any) -> None:
+        row, x = rest[2:4]
+        assert (sums[:, :cols] == 1).all()
+        seen[top + row, x : x + cols] += 1
+
+    with pytest.MonkeyPatch.context() as patch:  # what is summed is seen where it is decided
+        patch.setattr(landcover.blending, "_blend", landcover.blending._blend.py_func)
+        patch.setattr(landcover.blending, "_decide", look)
+        patch.setattr(landcover.blending, "_keep_valid", lambda *_: 0)
+        blender = StripBlender(grid, [1], range(grid.height))
+        for i in range(len(grid.row_starts)):
+            top = grid.row_starts[i]
+            for j in range(len(grid.col_starts)):
+                blender.add(i, j, ones)
+            blender.finish(i, lambda r: np.ones((len(r), grid.width), np.uint8))
+    assert (seen == 1).all()
 
 
 @given(grids(), st.integers(1, 40))
@@ -165,6 +180,26 @@ def test_cutting_into_bands_changes_no_label(grid: TileGrid, height: int, seed: 
     whole, cut = rows(grid.bands()), rows(grid.bands(height))
     assert (whole == cut).all()
     assert ((whole[0] > 0) == valid).all()
+
+
+@given(grids(), st.integers(0, 2**32))
+@settings(deadline=None)
+def test_tiles_without_data_may_be_left_out(grid: TileGrid, seed: int) -> None:
+    """A raster whose data are some of its tiles has the same rows without the others."""
+    rng = np.random.default_rng(seed)
+    field = rng.dirichlet([1, 1, 1], (grid.height, grid.width)).transpose(2, 0, 1)
+    field = np.ascontiguousarray(field, np.float32)
+    valid = np.zeros((grid.height, grid.width), np.uint8)
+    for rows, cols in list(grid)[seed % 2 :: 3]:
+        valid[rows, cols] = 1
+
+    def rows_of(sparing: bool) -> np.ndarray:
+        pieces = blend(grid, range(grid.height), field, valid, LAYERS, sparing)
+        return np.concatenate(
+            [np.concatenate([p.layers[name] for name in LAYERS]) for p in pieces], axis=1
+        )
+
+    np.testing.assert_array_equal(rows_of(True), rows_of(False))
 
 
 def test_what_is_known_of_a_pixel_by_hand() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+import pipeline.tile_file
 from landcover.errors import RasterError
 from landcover.overviews import halve
 from pipeline.cog import assemble_cog
@@ -219,3 +220,17 @@ def test_a_failure_in_the_body_is_not_hidden(tmp_path: Path) -> None:
     with pytest.raises(KeyError), writer:
         writer.write(np.ones((1, 40, 64), np.uint8))
         raise KeyError
+
+
+def test_large_strips_are_encoded_a_few_tiles_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiles lie in another order in the file, and the COG has the same bytes."""
+    grid, made = grid_of(160, 100), []
+    for most in (2**23, 0):
+        monkeypatch.setattr(pipeline.tile_file, "_CODED_BYTES", most)
+        monkeypatch.setattr(pipeline.tile_file, "_THREADS", 1)
+        write(tmp_path / "tiles", grid, SMALL, range(160))
+        assemble_cog(tmp_path / "cog.tif", grid, SMALL, [tmp_path / "tiles"])
+        made.append((tmp_path / "cog.tif").read_bytes())
+    assert made[0] == made[1]
