@@ -1,7 +1,7 @@
 """Blocks of ground: the same place is in the same block, whatever image shows it."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
@@ -72,6 +72,7 @@ def test_windows_are_counted_as_by_hand() -> None:
     assert window_sums(own, 2).tolist() == [[2, 3], [1, 3]]
 
 
+@settings(deadline=None)  # its speed is not what is tested
 @given(
     st.integers(0, 200), st.integers(0, 200), st.integers(1, 40), st.sampled_from(["EPSG:32633", "EPSG:4326", "EPSG:3857"])
 )  # fmt: skip
