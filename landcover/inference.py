@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from landcover.errors import CheckpointError
-from landcover.models import Checkpoint
+from landcover.models import ModelSpec
 from landcover.runtimes import Runtime, from_bfloat16
 
 Reflectance = Callable[[float, float], tuple[NDArray[np.float64], NDArray[np.float64]]]
@@ -41,21 +41,21 @@ class Predictor:
     each divided by its network's temperature, always in one order. Equal windows give equal bytes,
     however many threads there are. Use as a context manager, in which the runtimes are entered.
 
-    checkpoints: of one legend, one list of bands. runtimes: one for each. reflectance: gives an
-    image's own scales; by default the models' hold. Raises CheckpointError where the checkpoints
+    specs: of the networks, of one legend and one list of bands. runtimes: one for each. reflectance:
+    gives an image's own scales; by default the models' hold. Raises CheckpointError where the models
     do not fit each other.
     """
 
     def __init__(
         self,
-        checkpoints: Sequence[Checkpoint],
+        specs: Sequence[ModelSpec],
         runtimes: Sequence[Runtime],
         *,
         d4: bool = False,
         reflectance: Reflectance | None = None,
     ) -> None:
-        first = checkpoints[0].spec
-        for other in (checkpoint.spec for checkpoint in checkpoints[1:]):
+        first = specs[0]
+        for other in specs[1:]:
             if (other.bands, other.legend.codes) != (first.bands, first.legend.codes):
                 raise CheckpointError(
                     "The models have other bands or classes than each other; only models of the same "
@@ -66,10 +66,10 @@ class Predictor:
         self.group = runtimes[0].group
         self._flips = tuple(_D4 if d4 else _D4[:1])
         self._members = [
-            _Member(checkpoint, runtime, reflectance)
-            for checkpoint, runtime in zip(checkpoints, runtimes, strict=True)
+            _Member(spec, runtime, reflectance)
+            for spec, runtime in zip(specs, runtimes, strict=True)
         ]
-        self.scaling = scaling(checkpoints[0], reflectance)
+        self.scaling = scaling(first, reflectance)
         """Gain and bias per band of the first network."""
         self._buffers = threading.local()
 
@@ -126,11 +126,9 @@ _D4 = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4
 class _Member:
     """One network of a Predictor."""
 
-    def __init__(
-        self, checkpoint: Checkpoint, runtime: Runtime, reflectance: Reflectance | None
-    ) -> None:
-        self.runtime, self.weight = runtime, 1 / checkpoint.spec.temperature
-        self._gain, self._bias = scaling(checkpoint, reflectance)
+    def __init__(self, spec: ModelSpec, runtime: Runtime, reflectance: Reflectance | None) -> None:
+        self.runtime, self.weight = runtime, 1 / spec.temperature
+        self._gain, self._bias = scaling(spec, reflectance)
 
     def fill(
         self,
@@ -171,10 +169,9 @@ def as_float32(logits: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def scaling(
-    checkpoint: Checkpoint, reflectance: Reflectance | None = None
+    spec: ModelSpec, reflectance: Reflectance | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Gain and bias per band, (bands,) each: normalised input = stored value x gain + bias."""
-    spec = checkpoint.spec
     scale, offset = (
         reflectance(spec.scale, spec.offset) if reflectance else (spec.scale, spec.offset)
     )

@@ -20,7 +20,8 @@ from landcover.blending import PROBABILITY_STEPS
 from landcover.errors import CheckpointError, SettingsError
 from landcover.exported_network import ExportedNetwork
 from landcover.inference import Predictor, gather, scaling
-from landcover.models import Checkpoint, load_checkpoint
+from landcover.legend import Legend
+from landcover.models import Checkpoint, ModelSpec, load_checkpoint
 from landcover.runtimes import Runtime, open_runtime
 from landcover.smoothing import Step, parse_steps
 from landcover.tiling import TileGrid
@@ -104,19 +105,20 @@ def segment(
     outputs = {name: path for name, path in paths.items() if path is not None}
     _check_distinct(image, outputs)
     checkpoints = [load_checkpoint(path) for path in models]
-    source = open_image(image, checkpoints[0].spec.bands)
+    spec = checkpoints[0].spec
+    source = open_image(image, spec.bands)
     details = segment_image(
         source, checkpoints, outputs, models=models, runtime=runtime, device=device, tile=tile,
         overlap=overlap, d4=d4, smooth=smooth, batch=batch, band_rows=band_rows, workers=workers,
         scheduler=scheduler, report=report,
     )  # fmt: skip
-    write_raster_style(classes, checkpoints[0].spec.legend)
+    write_raster_style(classes, spec.legend)
     return details
 
 
 def segment_image(
     image: Image,
-    checkpoints: Sequence[Checkpoint],
+    checkpoints: list[Checkpoint],
     outputs: Mapping[str, Path],
     *,
     models: Sequence[Path] = (),
@@ -135,8 +137,9 @@ def segment_image(
 ) -> dict[str, Any]:
     """Do what `segment` does, with an image and networks at hand.
 
-    outputs: layer -> path; `classes` must be among them. models: where the checkpoints are, for
-    workers. block: rows and columns of a tile of the outputs.
+    checkpoints: emptied when the runtimes are open, since most have weights of their own. outputs:
+    layer -> path; `classes` must be among them. models: where the checkpoints are, for workers.
+    block: rows and columns of a tile of the outputs.
     """
     if batch < 1 or (band_rows is not None and band_rows < 1):
         raise SettingsError(
@@ -148,11 +151,11 @@ def segment_image(
     for note in image.notes:
         report(note)
     choice = _choice(checkpoints, image, tiles, runtime, device, report)
-    _return_freed_memory()
+    specs, hashes = [c.spec for c in checkpoints], [c.sha256 for c in checkpoints]
     bands = plan_bands(int(grid.shape[0]), block, band_rows, workers or 1)
-    profiles = {name: _profile(name, checkpoints[0], block) for name in outputs}
+    profiles = {name: _profile(name, specs[0].legend, block) for name in outputs}
     facts = {
-        "image": _identity(image), "layers": list(outputs), "models": [c.sha256 for c in checkpoints], "d4": d4,
+        "image": _identity(image), "layers": list(outputs), "models": hashes, "d4": d4,
         "tile": tiles.tile, "overlap": tiles.overlap, "smooth": [str(step) for step in steps],
         "runtime": choice.runtime, "device": choice.device, "code": code_version(),
     }  # fmt: skip
@@ -184,8 +187,7 @@ def segment_image(
         "megapixels_per_second": round(progress.rate, 3),
         "precision": choice.runtime.rpartition("-")[2], "batch": batch, "workers": workers or 1,
         "agreement_with_fp32": choice.agreement, "speeds_mpx_s": choice.megapixels_per_second,
-        "temperatures": [c.spec.temperature for c in checkpoints],
-        "model_sha256": checkpoints[0].sha256,
+        "temperatures": [spec.temperature for spec in specs], "model_sha256": hashes[0],
     }  # fmt: skip
 
 
@@ -240,7 +242,7 @@ def _choice(
         report(f"segment: an exported model ({first.network.precision}), run by its own runtime")
     sample = np.zeros((0, tiles.tile, tiles.tile, len(image.bands)), np.float32)
     if not exact:
-        sample = sample_windows(image, checkpoints[0], tiles)
+        sample = sample_windows(image, checkpoints[0].spec, tiles)
     choice = choose_runtime(first, runtime, device, sample)
     if choice.agreement is not None:
         report(
@@ -265,9 +267,9 @@ def _at_tile(checkpoint: Checkpoint, tile: int) -> Checkpoint:
     return dataclasses.replace(checkpoint, spec=spec)
 
 
-def sample_windows(image: Image, checkpoint: Checkpoint, tiles: TileGrid) -> NDArray[np.float32]:
+def sample_windows(image: Image, spec: ModelSpec, tiles: TileGrid) -> NDArray[np.float32]:
     """Some windows of an image as a network gets them, (n, rows, cols, bands), none without data."""
-    gain, bias = scaling(checkpoint, image.reflectance)
+    gain, bias = scaling(spec, image.reflectance)
     count = len(tiles.row_starts)
     wanted = min(max(2, round(_SAMPLE_SHARE * len(tiles) / _SAMPLE_ROWS)), _SAMPLE_COLS)
     step = max(1, len(tiles.col_starts) // wanted)
@@ -285,8 +287,7 @@ def sample_windows(image: Image, checkpoint: Checkpoint, tiles: TileGrid) -> NDA
     )
 
 
-def _profile(layer: str, checkpoint: Checkpoint, block: int) -> CogProfile:
-    legend = checkpoint.spec.legend
+def _profile(layer: str, legend: Legend, block: int) -> CogProfile:
     if layer == "classes":
         return CogProfile(
             dtype="uint8", bands=("class",), overviews="mode", colormap=legend.colormap(),
@@ -315,12 +316,13 @@ def _predictor(
     sized = [_at_tile(checkpoint, work.tiles.tile) for checkpoint in checkpoints]
     runtimes = [opened] if opened else []
     runtimes += [open_runtime(each, work.runtime, work.device) for each in sized[len(runtimes) :]]
-    return Predictor(sized, runtimes, d4=work.d4, reflectance=work.image.reflectance)
+    specs = [checkpoint.spec for checkpoint in sized]
+    return Predictor(specs, runtimes, d4=work.d4, reflectance=work.image.reflectance)
 
 
 def _segment_here(
     work: BandWork,
-    checkpoints: Sequence[Checkpoint],
+    checkpoints: list[Checkpoint],
     missing: Sequence[range],
     progress: "_Progress",
     opened: Runtime | None,
@@ -328,10 +330,10 @@ def _segment_here(
     """Segment bands in this process; neighbours go in one stream, which predicts no tile twice."""
     if not missing:
         return
-    with (
-        rasterio.Env(GDAL_CACHEMAX=work.image.cache_bytes()),
-        _predictor(work, checkpoints, opened) as predictor,
-    ):
+    predictor = _predictor(work, checkpoints, opened)
+    checkpoints.clear()
+    _return_freed_memory()
+    with rasterio.Env(GDAL_CACHEMAX=work.image.cache_bytes()), predictor:
         for run in _runs(missing):
             _segment_bands(work, predictor, run, progress.tiles)
 

@@ -225,30 +225,37 @@ def _match(
     By descriptions; where there are none by what `band_names` knows of colours, by order if there are as many
     as names, and last by what it guesses of their number.
     """
-    descriptions = dataset.descriptions
-    data = [n for n in dataset.indexes if dataset.colorinterp[n - 1] != ColorInterp.alpha]
-    found = {(descriptions[n - 1] or "").strip().lower(): n for n in reversed(data)}
-    if all(name.lower() in found for name in names):
-        return tuple(found[name.lower()] for name in names), ()
-    wanted, known, guessed = (
-        [standard_name(name) for name in names],
-        *band_names(band_facts(dataset)),
-    )
-    seen = set(wanted) <= set(known)
-    by_name = tuple(known.index(name) + 1 for name in wanted if seen)
-    if seen and not guessed:
+    described = _described_bands(dataset)
+    if all(name.lower() in described for name in names):
+        return tuple(described[name.lower()] for name in names), ()
+    known, guessed = band_names(band_facts(dataset))
+    wanted = [standard_name(name) for name in names]
+    by_name = tuple(known.index(name) + 1 for name in wanted) if set(wanted) <= set(known) else ()
+    if by_name and not guessed:
         return by_name, ()
-    if not any(descriptions) and len(data) == len(names):
-        return tuple(data), (f"{_name(path)} names no bands: taken in order as {', '.join(names)}",)
-    if seen:
+    data = _data_bands(dataset)
+    if not any(dataset.descriptions) and len(data) == len(names):
+        return data, (f"{_name(path)} names no bands: taken in order as {', '.join(names)}",)
+    if by_name:
         return by_name, (f"{_name(path)} names no bands: taken as {', '.join(known)}",)
-    missing = [name for name in names if name.lower() not in found]
-    has = ", ".join(text or "(no name)" for text in descriptions)
+    missing = [name for name in names if name.lower() not in described]
+    has = ", ".join(text or "(no name)" for text in dataset.descriptions)
     raise CheckpointError(
         f"{_shown(path)} has the bands {has}; the model needs {', '.join(names)}, so "
         f"{', '.join(missing)} is missing; name the bands by their descriptions or "
-        f"{other_model(missing, found)}."
+        f"{other_model(missing, described)}."
     )
+
+
+def _data_bands(dataset: DatasetReader) -> tuple[int, ...]:
+    """Numbers of the bands that are not alpha."""
+    return tuple(n for n in dataset.indexes if dataset.colorinterp[n - 1] != ColorInterp.alpha)
+
+
+def _described_bands(dataset: DatasetReader) -> dict[str, int]:
+    """Band number of each description in small letters; the first of two that are equal."""
+    texts = dataset.descriptions
+    return {(texts[n - 1] or "").strip().lower(): n for n in reversed(_data_bands(dataset))}
 
 
 def _name(path: Path | str) -> str:

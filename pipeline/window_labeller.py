@@ -87,7 +87,7 @@ class WindowLabeller:
         self.runtime = open_runtime(bare, runtime, device)
         ones = np.ones(len(self.spec.bands))
         self._predictor = Predictor(
-            [bare], [self.runtime], reflectance=lambda _scale, _offset: (ones, 0 * ones)
+            [bare.spec], [self.runtime], reflectance=lambda _scale, _offset: (ones, 0 * ones)
         )
 
     def __enter__(self) -> Self:

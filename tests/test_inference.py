@@ -33,7 +33,7 @@ def predictor_of(*networks: nn.Module, d4: bool = False, temperature: float = 1.
     spec = dataclasses.replace(SPEC, temperature=temperature)
     checkpoints = [Checkpoint(network, spec, "") for network in networks]
     runtimes = [open_runtime(checkpoint, "torch-fp32", "cpu") for checkpoint in checkpoints]
-    return Predictor(checkpoints, runtimes, d4=d4)
+    return Predictor([spec] * len(networks), runtimes, d4=d4)
 
 
 def test_normalisation_by_hand() -> None:
@@ -146,4 +146,4 @@ def test_models_of_other_bands_are_not_averaged() -> None:
     checkpoints = [Checkpoint(nn.Identity(), SPEC, ""), other]
     runtimes = [open_runtime(checkpoint, "torch-fp32", "cpu") for checkpoint in checkpoints]
     with pytest.raises(CheckpointError, match="same bands"):
-        Predictor(checkpoints, runtimes)
+        Predictor([checkpoint.spec for checkpoint in checkpoints], runtimes)

@@ -172,7 +172,7 @@ def test_the_item_scales_stored_values_as_the_model_does(hostile: Path, tmp_path
     """(value - mean) / stddev of the item is what the network gets of a stored value; names are plain."""
     fields = write_model_item(hostile, tmp_path / "item.json")["properties"]
     stored = np.array([0.0, 1234.0, 9999.0])
-    gain, bias = scaling(dataclasses.replace(load_checkpoint(hostile)))
+    gain, bias = scaling(load_checkpoint(hostile).spec)
     for one, g, b in zip(fields["mlm:input"][0]["value_scaling"], gain, bias, strict=True):
         np.testing.assert_allclose(
             (stored - one["mean"]) / one["stddev"], stored * g + b, rtol=1e-5

@@ -1,9 +1,12 @@
 """From an image and a checkpoint to the class raster and its confidence."""
 
 import dataclasses
+import gc
 import json
 import re
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 from rio_cogeo import cog_validate
 from torch import nn
 
+import pipeline.segment
 from landcover.errors import CheckpointError, LandcoverError, RasterError, SettingsError
 from landcover.inference import Predictor
 from landcover.legend import LandClass, Legend
@@ -91,6 +95,26 @@ def read(path: Path) -> np.ndarray:
     """The only band of a raster."""
     with rasterio.open(path) as dataset:
         return dataset.read(1)
+
+
+@pytest.mark.skipif("openvino-fp32" not in available("cpu"), reason="OpenVINO is not here")
+def test_a_converted_network_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While bands are labelled by OpenVINO, which has weights of its own, those of torch are gone."""
+    write_image(tmp_path / "image.tif", 40, 40)
+    networks = [nn.Conv2d(3, 5, 1)]
+    checkpoints, kept = [Checkpoint(networks[0], SPEC, "")], weakref.ref(networks.pop())
+    alive, label = [], pipeline.segment._segment_bands
+
+    def look(*arguments: Any) -> None:
+        gc.collect()
+        alive.append(kept() is not None)
+        label(*arguments)
+
+    monkeypatch.setattr(pipeline.segment, "_segment_bands", look)
+    image = open_image(tmp_path / "image.tif", BANDS)
+    options = {"runtime": "openvino-fp32", "report": lambda _: None}
+    segment_image(image, checkpoints, maps(tmp_path), **options)
+    assert alive == [False]
 
 
 def test_a_pixelwise_network_gives_the_map_computed_by_hand(tmp_path: Path) -> None:
@@ -175,7 +199,7 @@ def test_the_same_labels_for_any_number_of_threads(
     image = open_image(folder / "image.tif", BANDS)
     tiles = TileGrid(217, 150, SPEC.tile, SPEC.overlap)
     checkpoint = load_checkpoint(model)
-    with Predictor([checkpoint], [open_runtime(checkpoint, "torch-fp32", "cpu")]) as predictor:
+    with Predictor([checkpoint.spec], [open_runtime(checkpoint, "torch-fp32", "cpu")]) as predictor:
         assert predictor.workers == threads
         labels = list(
             segment_rows(image, predictor, tiles, range(40, 200), batch=1, readers=readers)

@@ -185,14 +185,14 @@ def _filled(runtime: "Runtime", seed: int) -> NDArray[Any]:
     return windows
 
 
-def whole(image: Path, checkpoint: Checkpoint, runtime_name: str, folder: Path) -> None:
-    """Map the image with our engine: classes and confidence, two COGs."""
+def whole(image: Path, checkpoints: list[Checkpoint], runtime_name: str, folder: Path) -> None:
+    """Map the image with our engine: classes and confidence, two COGs; the list is emptied."""
     from pipeline.segment import segment_image
     from pipeline.strip_reader import open_image
 
     outputs = {name: folder / f"{name}.tif" for name in ("classes", "confidence")}
-    source = open_image(image, checkpoint.spec.bands)
-    segment_image(source, [checkpoint], outputs, runtime=runtime_name, report=lambda _: None)
+    source = open_image(image, SPEC.bands)
+    segment_image(source, checkpoints, outputs, runtime=runtime_name, report=lambda _: None)
 
 
 def seconds_of(work: Callable[[], object]) -> tuple[float, float]:
@@ -216,11 +216,11 @@ def efficiency(model: str, runtime: str, folder: Path, size: int, rounds: int) -
     """Bare and whole in turn: medians of their ratios, and the best speed of each."""
     checkpoint, image = checkpoint_of(model), make_image(folder, size)
     tiles = len(TileGrid(size, size, SPEC.tile, SPEC.overlap))
-    whole(make_image(folder, 512), checkpoint, runtime, folder)  # compiled loops are loaded
+    whole(make_image(folder, 512), [checkpoint], runtime, folder)  # compiled loops are loaded
     pairs = [
         (
             seconds_of(lambda: bare(checkpoint, runtime, tiles)),
-            seconds_of(lambda: whole(image, checkpoint, runtime, folder)),
+            seconds_of(lambda: whole(image, [checkpoint], runtime, folder)),
         )
         for _ in range(rounds)
     ]
@@ -236,9 +236,9 @@ def ours(model: str, runtime: str, image: Path, folder: Path) -> dict[str, float
     """One whole run: seconds and peak memory."""
     import pipeline.segment  # noqa: F401 -- imports are outside the clock, as with peers
 
-    checkpoint = checkpoint_of(model)
+    checkpoints = [checkpoint_of(model)]
     folder.mkdir(exist_ok=True)
-    seconds, _ = seconds_of(lambda: whole(image, checkpoint, runtime, folder))
+    seconds, _ = seconds_of(lambda: whole(image, checkpoints, runtime, folder))
     return {"seconds": seconds, "peak_mb": peak_megabytes()}
 
 
