@@ -12,24 +12,26 @@ _COMPILER = "torch._dynamo"
 
 @cache
 def model_library() -> Any:
-    """The module segmentation_models_pytorch.
-
-    torchvision and timm, which it imports, ask for the compiler to mark functions that it must not
-    touch. Nothing is compiled here, so they meet a stand-in that marks nothing; whoever imports the
-    compiler later, as optimizers do, gets the real one.
-    """
-    import torch  # noqa: F401 - so that torch itself never meets the stand-in
-
-    if _COMPILER in sys.modules:
+    """The module segmentation_models_pytorch."""
+    with without_compiler():
         import segmentation_models_pytorch as smp
-    else:
-        with _stand_in():
-            import segmentation_models_pytorch as smp
     return smp
 
 
 @contextmanager
-def _stand_in() -> Iterator[None]:
+def without_compiler() -> Iterator[None]:
+    """Let the library be imported, and networks be built, without torch's compiler.
+
+    torchvision and timm ask for it to mark functions that it must not touch, and torch does where
+    an encoder is drawn up without memory. Nothing is compiled here, so they meet a stand-in that
+    marks nothing; whoever imports the compiler later, as optimizers do, gets the real one. Where it
+    is there already, it stays.
+    """
+    import torch  # noqa: F401 - so that torch itself never meets the stand-in
+
+    if _COMPILER in sys.modules:
+        yield
+        return
     compiler, helpers = ModuleType(_COMPILER), ModuleType(f"{_COMPILER}.utils")
     vars(compiler).update(disable=_unmarked, utils=helpers)
     vars(helpers).update(is_compile_supported=lambda _device: False)

@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from landcover.errors import CheckpointError
+from landcover.model_library import model_library, without_compiler
 
 if TYPE_CHECKING:
     from torch import nn
@@ -148,12 +149,14 @@ def build_network(
     ends = {"in_channels": bands, "classes": classes, "encoder_weights": None}
     reduce = chosen.pop("reduce", 1)
     try:
-        return _reduced(_builders()[architecture](encoder_name=encoder, **ends, **chosen), reduce)
+        with without_compiler():
+            network = _builders()[architecture](encoder_name=encoder, **ends, **chosen)
     except (KeyError, ValueError, RuntimeError, TypeError, AttributeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"The architecture {architecture} cannot be built with the encoder '{encoder}': {reason}"
         ) from error
+    return _reduced(network, reduce)
 
 
 def _reduced(network: "nn.Module", factor: int) -> "nn.Module":
@@ -180,7 +183,6 @@ def _reduced(network: "nn.Module", factor: int) -> "nn.Module":
 def _builders() -> "Mapping[str, Callable[..., nn.Module]]":
     """How each architecture is built from the options of ARCHITECTURES."""
     from landcover.encoder_decoders import DeconvNet, Fcn, SegNet
-    from landcover.model_library import model_library
 
     smp = model_library()
 

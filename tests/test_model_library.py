@@ -13,7 +13,7 @@ import sys
 import torch
 from landcover.networks import build_network
 
-network = build_network("unet", "resnet18", 3, 2, {}).eval()
+network = build_network("unet", "tu-mobilenetv3_small_100", 3, 2, {}).eval()
 assert "segmentation_models_pytorch" in sys.modules
 assert not [name for name in sys.modules if name.startswith("torch._dynamo")]
 pixels = torch.zeros(1, 3, 64, 64)
@@ -28,7 +28,7 @@ assert torch.equal(compiled(pixels), expected)
 
 
 def test_a_network_is_built_without_the_compiler_which_works_when_it_is_asked_for() -> None:
-    """A new process builds and runs a U-Net, then optimizes and compiles it with the real compiler."""
+    """A new process builds and runs a U-Net whose encoder is timm's, then optimizes and compiles it with the real compiler."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _PROCESS],
         cwd=ROOT,
