@@ -12,26 +12,49 @@ _COMPILER = "torch._dynamo"
 
 @cache
 def model_library() -> Any:
-    """The module segmentation_models_pytorch."""
-    with without_compiler():
-        import segmentation_models_pytorch as smp
-    return smp
+    """The module segmentation_models_pytorch.
 
-
-@contextmanager
-def without_compiler() -> Iterator[None]:
-    """Let the library be imported, and networks be built, without torch's compiler.
-
-    torchvision and timm ask for it to mark functions that it must not touch, and torch does where
-    an encoder is drawn up without memory. Nothing is compiled here, so they meet a stand-in that
-    marks nothing; whoever imports the compiler later, as optimizers do, gets the real one. Where it
-    is there already, it stays.
+    torchvision and timm, which it imports, ask for the compiler to mark functions that it must not
+    touch. Nothing is compiled here, so they meet a stand-in that marks nothing; whoever imports the
+    compiler later, as optimizers do, gets the real one.
     """
     import torch  # noqa: F401 - so that torch itself never meets the stand-in
 
     if _COMPILER in sys.modules:
+        import segmentation_models_pytorch as smp
+    else:
+        with _stand_in():
+            import segmentation_models_pytorch as smp
+    return smp
+
+
+@contextmanager
+def without_meta_values() -> Iterator[None]:
+    """Let networks be built whose drafts, without memory (device meta), are given no first values.
+
+    The library drafts each encoder of timm so; to draw values for a draft, torch imports its
+    compiler and sympy, and there is nothing to hold them.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Mode(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            given = kwargs or {}
+            if getattr(func, "__module__", None) == torch.nn.init.__name__:
+                tensor = given["tensor"] if "tensor" in given else args[0]
+                if tensor.is_meta:
+                    return tensor
+            return func(*args, **given)
+
+    with Mode():
         yield
-        return
+
+
+@contextmanager
+def _stand_in() -> Iterator[None]:
     compiler, helpers = ModuleType(_COMPILER), ModuleType(f"{_COMPILER}.utils")
     vars(compiler).update(disable=_unmarked, utils=helpers)
     vars(helpers).update(is_compile_supported=lambda _device: False)

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from landcover.errors import CheckpointError
-from landcover.model_library import model_library, without_compiler
+from landcover.model_library import model_library, without_meta_values
 
 if TYPE_CHECKING:
     from torch import nn
@@ -149,7 +149,7 @@ def build_network(
     ends = {"in_channels": bands, "classes": classes, "encoder_weights": None}
     reduce = chosen.pop("reduce", 1)
     try:
-        with without_compiler():
+        with without_meta_values():
             network = _builders()[architecture](encoder_name=encoder, **ends, **chosen)
     except (KeyError, ValueError, RuntimeError, TypeError, AttributeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
