@@ -33,7 +33,6 @@ GUARDS = ("season", "plausibility", "border", "confidence", "spectral", "area")
 COUNTED = len(GUARDS) + 1
 """Verdict on a change that counts; 1 to 6 are the guards that took it out, 0 is no change of class."""
 _EVEN = 50
-_DAYS = 365.25
 
 
 def check_guards(names: Sequence[str]) -> None:
@@ -155,12 +154,6 @@ def explained_by_shift(before: Codes, after: Codes, reach: int) -> Mask:
     after. The inside of a patch that is new has none of its class around it before, and stays.
     """
     return np.asarray(_explained(before, after, reach))
-
-
-def day_distance(one: float, other: float) -> float:
-    """Days between two days of the year, the short way round."""
-    apart = abs(one - other) % _DAYS
-    return min(apart, _DAYS - apart)
 
 
 @njit(cache=True, nogil=True)

@@ -19,7 +19,6 @@ from landcover.change_guards import (
     Guards,
     Maps,
     check_guards,
-    day_distance,
     surface_changes,
 )
 from landcover.errors import RasterError, SettingsError
@@ -392,6 +391,7 @@ class _Work:
             "same_model": files[0].model == files[1].model if files[0].model and files[1].model else None,
             "settings": asdict(self.settings) | {"table": self.settings.table and self.settings.table.name},
             "days_of_year": list(self.survey.days),
+            "days_apart": self.survey.apart,
             "shift": None if shift is None else asdict(shift),
             "joint_confidence": self._joint(),
             "spectral": seen and {"bands": list(self.pair.bands)} | _spectral_facts(seen),
@@ -474,7 +474,7 @@ def change_lines(facts: Mapping[str, Any]) -> list[str]:
     if facts["same_model"] is False:
         lines.append("Note: the maps were made by different models; part of the change is between them.")  # fmt: skip
     one, other = facts["days_of_year"]
-    if one and other and day_distance(one, other) > facts["settings"]["season_tolerance"]:
+    if (facts["days_apart"] or 0) > facts["settings"]["season_tolerance"]:
         lines.append(
             f"Warning: the images are of other seasons (day {one:.0f} and {other:.0f} of the year); compare like "
             "seasons where you can."

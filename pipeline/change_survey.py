@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from landcover.alteration import Alteration
 from landcover.area import ground_size
-from landcover.change_guards import day_distance
 from landcover.registration import Shift, image_shift
+from landcover.season import Season
 from landcover.spectral_change import SpectralChange
 from pipeline.map_pair import Blocks, MapPair
 
@@ -23,7 +22,6 @@ _ROWS = 32
 CVA, MAD, NONE = "cva", "mad", "none"
 EVIDENCE = (CVA, MAD, NONE)
 """How images show a change: by a change vector, by multivariate alteration detection, not at all."""
-_EPOCH_DAY = np.datetime64("1970-01-01")
 
 
 @dataclass(frozen=True)
@@ -33,26 +31,32 @@ class Survey:
     shift: Shift | None
     """None where there are no two composites with bands in common."""
     spectral: SpectralChange | Alteration | None
-    days: tuple[float | None, float | None]
-    """Median day of the year of both composites."""
+    seasons: tuple[Season | None, Season | None]
+    """Days of the year that both composites show."""
+
+    @property
+    def days(self) -> tuple[float | None, float | None]:
+        """Median day of the year of both composites."""
+        one, other = self.seasons
+        return one.median if one else None, other.median if other else None
 
     @property
     def apart(self) -> float | None:
-        """Days between the two days of the year."""
-        one, other = self.days
-        return None if one is None or other is None else day_distance(one, other)
+        """Days of the year between both composites."""
+        one, other = self.seasons
+        return one.apart(other) if one and other else None
 
 
 def survey(pair: MapPair, evidence: str = CVA) -> Survey:
     """Shift, spectral change (one of EVIDENCE) and season of two maps, from blocks on a lattice."""
-    days = _median_days(pair)
+    seasons = _seasons(pair)
     if not pair.bands:
-        return Survey(None, None, days)
+        return Survey(None, None, seasons)
     blocks = _blocks(pair)
     sigma = float(np.clip(_SMOOTH_METRES / ground_size(pair.grid), *_SMOOTH_PIXELS))
     models = {CVA: SpectralChange.fit, MAD: Alteration.fit}
     spectral = models[evidence](blocks, sigma) if evidence in models else None
-    return Survey(image_shift(blocks), spectral, days)
+    return Survey(image_shift(blocks), spectral, seasons)
 
 
 def _blocks(pair: MapPair) -> Blocks:
@@ -81,31 +85,21 @@ def _lattice(length: int) -> list[slice]:
     return [slice(int(edges[i]), int(edges[i + 1])) for i in wanted]
 
 
-def _median_days(pair: MapPair) -> tuple[float | None, float | None]:
-    """Median day of the year that each composite shows; else the middle of the map's period."""
-    found: list[list[NDArray[np.integer]]] = [[], []]
+def _seasons(pair: MapPair) -> tuple[Season | None, Season | None]:
+    """Days of the year that each composite shows; else the middle of the map's period."""
+    found: list[Season | None] = [None, None]
     for rows in _lattice(int(pair.grid.shape[0])):
-        for days, known in zip(pair.days(rows), found, strict=True):
-            if days is not None:
-                known.append(days[days > 0])
-    medians = [
-        float(np.median(_day_of_year(np.concatenate(known)))) if any(map(len, known)) else None
-        for known in found
-    ]
-    periods = [one.period for one in pair.files]
+        for side, days in enumerate(pair.days(rows)):
+            if days is not None and days.any():
+                part, known = Season.of(days[days > 0]), found[side]
+                found[side] = known + part if known else part
     one, other = (
-        _middle_day(period) if day is None and period else day
-        for day, period in zip(medians, periods, strict=True)
+        season or (_middle(files.period) if files.period else None)
+        for season, files in zip(found, pair.files, strict=True)
     )
     return one, other
 
 
-def _day_of_year(days: NDArray[np.integer]) -> NDArray[np.int64]:
-    dates = _EPOCH_DAY + days.astype(np.int64)
-    return np.asarray((dates - dates.astype("datetime64[Y]")).astype(np.int64) + 1)
-
-
-def _middle_day(period: str) -> float:
-    ends = [np.datetime64(day) - _EPOCH_DAY for day in period.split("/")]
-    middle = sum(int(end.astype(np.int64)) for end in ends) // len(ends)
-    return float(_day_of_year(np.array([middle]))[0])
+def _middle(period: str) -> Season:
+    ends = np.array([np.datetime64(day) for day in period.split("/")]).astype(np.int64)
+    return Season.of(ends.sum(keepdims=True) // len(ends))

@@ -46,7 +46,7 @@ def write_map(
     legend: Legend = LEGEND,
     sure: np.ndarray | None = None,
     image: np.ndarray | None = None,
-    day: int = 19_000,
+    day: int | np.ndarray = 19_000,
     period: str | None = None,
 ) -> Path:
     """A folder as a run leaves it."""
@@ -57,7 +57,7 @@ def write_map(
         with open_cog(folder / "confidence.tif", grid, CogProfile("uint8", ["confidence"])) as cog:
             cog.write(sure.astype(np.uint8)[None])
     if image is not None:
-        extra = np.where(codes > 0, [[[3]], [[day]]], 0)
+        extra = np.where(codes > 0, [np.full(codes.shape, 3), np.full(codes.shape, day)], 0)
         names = [*BANDS, "observations", "day"]
         with open_cog(folder / "composite.tif", grid, CogProfile("uint16", names)) as cog:
             cog.write(np.concatenate([image, extra]).astype(np.uint16))
@@ -248,6 +248,23 @@ def test_other_seasons_are_told_and_seasonal_pairs_not_counted(tmp_path: Path):
         assert (facts["guards"][1]["taken_ha"] > 15) == (not is_counted)
         warned = [line for line in change_lines(facts) if line.startswith("Warning: the images are of other")]  # fmt: skip
         assert bool(warned) == (not is_counted)
+
+
+def test_a_season_that_holds_new_year_is_one(tmp_path: Path):
+    """Both winters show 20 December and 10 February, 45 to 55 % and the other way round: 5 days apart, not 52."""
+    before = np.full((96, 120), 5, np.uint8)
+    after = before.copy()
+    after[20:60, 20:60] = 7
+    maps = []
+    for name, codes, share, days in (("a", before, 0.45, (19_346, 19_398)), ("b", after, 0.55, (19_711, 19_763))):  # fmt: skip
+        day = np.where(np.arange(120) < 120 * share, *days) * np.ones((96, 1), int)
+        maps.append(write_map(tmp_path / name, codes, image=image_of(codes, days[0]), day=day))
+    facts = run(*maps, tmp_path / "out")
+    assert facts["days_apart"] == pytest.approx(5.225, abs=1e-6)
+    assert facts["guards"][1]["taken_ha"] == 0
+    assert facts["guards"][1]["setting"] == "5 days of year apart, tolerance 45"
+    assert facts["counted_change_ha"] > 15
+    assert not any(line.startswith("Warning") for line in change_lines(facts))
 
 
 def test_a_flip_without_spectral_change_is_not_counted(tmp_path: Path):

@@ -12,7 +12,6 @@ from landcover.change_guards import (
     Guards,
     Maps,
     check_guards,
-    day_distance,
     explained_by_shift,
     surface_changes,
 )
@@ -122,12 +121,6 @@ def test_a_surface_changes_where_no_change_of_class_is_believed():
     verdict[0, 3] = GUARDS.index("border") + 1
     assert surface_changes(Maps(before, after, None, seen), verdict, surfaces)[0, 3] == 0
     assert not surface_changes(Maps(before, after, None, None), verdict, surfaces).any()
-
-
-def test_days_of_the_year_go_round():
-    """The end of December is near the beginning of January."""
-    assert day_distance(360, 10) == pytest.approx(15.25)
-    assert day_distance(100, 200) == day_distance(200, 100) == 100
 
 
 def test_an_unknown_guard_is_refused():
