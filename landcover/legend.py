@@ -142,8 +142,8 @@ class Legend:
         return {NODATA: (0, 0, 0, 0)} | {c.code: (*c.rgb, 255) for c in self.classes}
 
     def rgb_table(self) -> NDArray[np.uint8]:
-        """Lookup table (256, 3) from code to display colour; unknown codes are black."""
-        table = np.zeros((256, 3), np.uint8)
+        """Lookup table (256 or more, 3) from code to display colour; unknown codes are black."""
+        table = np.zeros((max(255, *self.codes) + 1, 3), np.uint8)
         for c in self.classes:
             table[c.code] = c.rgb
         return table

@@ -23,6 +23,7 @@ from landcover.simulation import LEGEND
 from pipeline.change import ChangeSettings, change, change_lines
 from pipeline.cog import CogProfile, open_cog
 from pipeline.summarize import summarize
+from pipeline.value_legend import named_legend
 from tests.command import landcover
 
 GRID = GeoBox((96, 120), Affine(10, 0, 600_000, 0, -10, 5_200_000), "EPSG:32633")
@@ -353,6 +354,25 @@ def test_a_shipped_crosswalk_is_known_by_name(tmp_path: Path):
         crosswalk="demo",
     )  # fmt: skip
     assert (facts["transitions"][1]["from"], facts["transitions"][1]["to"]) == ("Tree cover", "Built-up")  # fmt: skip
+
+
+def test_codes_beyond_a_byte_are_compared_to_the_end(tmp_path: Path):
+    """CORINE after a map of ours: woods (311) and towns (112), with a picture of both maps in the report."""
+    first = write_map(tmp_path / "a", np.full((96, 120), 2, np.uint8))
+    theirs = np.full((1, 96, 120), 311, np.uint16)
+    theirs[:, :20] = 112
+    with open_cog(tmp_path / "clc.tif", GRID, CogProfile("uint16", ["class"])) as cog:
+        cog.write(theirs)
+    names = {c.code: c.name for c in named_legend("corine").legend.classes}
+    steps = [f'{code},"{name}",8,Built-up,yes,' if code == 112 else f'{code},"{name}",2,Tree cover,yes,' for code, name in names.items()]  # fmt: skip
+    table = tmp_path / "steps.csv"
+    table.write_text("\n".join(["from_code,from_name,to_code,to_name,lossy,note", *steps]))
+    facts = run(
+        first, tmp_path / "clc.tif", tmp_path / "out", settings=OFF, legend_after="corine", crosswalk=str(table),
+    )  # fmt: skip
+    assert facts["counted_change_ha"] == pytest.approx(24, rel=0.01)
+    assert (tmp_path / "out/change.json").is_file()
+    assert (tmp_path / "out/report.html").read_text().count("data:image/png") == 3
 
 
 def test_what_cannot_be_compared_is_refused_in_a_sentence(tmp_path: Path):

@@ -31,6 +31,13 @@ def test_colors() -> None:
     assert legend.colormap() == {0: (0, 0, 0, 0), 1: (0, 0, 255, 255), 7: (0, 255, 0, 255)}
     assert legend.rgb_table()[[0, 1, 7]].tolist() == [[0, 0, 0], [0, 0, 255], [0, 255, 0]]
     assert legend.rgb_table().dtype == np.uint8
+    assert legend.rgb_table().shape == (256, 3)
+
+
+def test_colors_of_codes_beyond_a_byte() -> None:
+    """CORINE's go up to 523: the table holds the largest."""
+    table = Legend.from_records([WATER, FOREST | {"code": 311}]).rgb_table()
+    assert table[[0, 1, 311]].tolist() == [[0, 0, 0], [0, 0, 255], [0, 255, 0]]
 
 
 @pytest.mark.parametrize(
