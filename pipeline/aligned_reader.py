@@ -13,13 +13,15 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from pipeline.cog import raster_grid, unreadable
+from pipeline.cog import has_mask, raster_grid, unreadable
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _COLUMNS = 1024
 """Columns read together where the grids differ."""
+_MASK = (0,)
+"""Band of the file's mask."""
 _SNAP = 1e-6
 """Part of a pixel by which a place may miss a pixel's border or centre and still be on it."""
 
@@ -41,17 +43,20 @@ class AlignedReader:
         return bool(raster_grid(self.dataset) == self.grid)
 
     def nearest(self, rows: slice, bands: Sequence[int]) -> tuple[NDArray[Any], Mask]:
-        """Values (bands, rows, cols), and which pixels lie inside the raster (rows, cols)."""
+        """Values (bands, rows, cols), and which pixels lie inside the raster and its mask (rows, cols)."""
         shape = (rows.stop - rows.start, int(self.grid.shape[1]))
         if self.same:
             window = Window(0, rows.start, shape[1], shape[0])
-            return self._read(bands, window), np.ones(shape, np.bool_)
+            shown = self._read(_MASK, window)[0] != 0 if self._masked else np.ones(shape, np.bool_)
+            return self._read(bands, window), shown
         values = np.zeros((len(bands), *shape), self.dataset.dtypes[bands[0] - 1])
         within = np.zeros(shape, np.bool_)
         for cols, row, col in self._places(rows):
             down, right = (np.floor(axis + _SNAP) for axis in (row, col))
             inside = self._inside(down, right)
             within[:, cols] = inside
+            if self._masked:
+                within[:, cols] &= self._picked(_MASK, down, right, inside)[0] != 0
             values[:, :, cols] = self._picked(bands, down, right, inside)
         return values, within
 
@@ -73,6 +78,10 @@ class AlignedReader:
                 total += weight * values
             out[:, :, cols] = np.where(whole, total, 0.0)
         return out
+
+    @cached_property
+    def _masked(self) -> bool:
+        return has_mask(self.dataset)
 
     @cached_property
     def _transformer(self) -> Transformer | None:
@@ -115,6 +124,8 @@ class AlignedReader:
 
     def _read(self, bands: Sequence[int], window: Window) -> NDArray[Any]:
         try:
+            if bands == _MASK:
+                return np.asarray(self.dataset.read_masks(1, window=window))[None]
             values: NDArray[Any] = self.dataset.read(list(bands), window=window)
         except RasterioError as error:
             raise unreadable(self.dataset.name, error) from error

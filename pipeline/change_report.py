@@ -1,7 +1,7 @@
 """The report of a comparison: one HTML page with pictures before, after and of the change."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from PIL import Image
+from rasterio.io import DatasetReader
 
 from landcover.area import ground_positions
 from landcover.transition_groups import Transitions
@@ -16,7 +17,7 @@ from landcover.transitions import PAIRS
 from pipeline.change_polygons import drawn
 from pipeline.change_record import ChangeRecord, guard_rows, transition_rows
 from pipeline.change_survey import NONE
-from pipeline.cog import open_raster
+from pipeline.cog import has_mask, open_raster
 from pipeline.flow_chart import flow_chart
 from pipeline.map_pair import MapFiles, MapPair
 from pipeline.page import write_page
@@ -65,18 +66,19 @@ def _image(files: MapFiles, side: Any) -> dict[str, Any]:
     if files.composite:
         picture, bands = composite_picture(files.composite)
         return {"uri": data_uri(picture), "what": f"composite ({', '.join(bands)})", "period": files.period}  # fmt: skip
-    codes = side.raster.values.of(_small(side.raster.dataset))
+    dataset = side.raster.dataset
+    shown = _small(dataset, dataset.read_masks) > 0 if has_mask(dataset) else None
+    codes = side.raster.values.of(_small(dataset, dataset.read), shown)
     return {
         "uri": data_uri(_png(side.raster.legend.rgb_table()[codes], codes > 0)),
         "what": "classes", "period": files.period,
     }  # fmt: skip
 
 
-def _small(dataset: Any) -> NDArray[Any]:
+def _small(dataset: DatasetReader, read: Callable[..., NDArray[Any]]) -> NDArray[Any]:
     shrink = max(1.0, max(dataset.shape) / _LONGEST)
     shape = tuple(max(1, round(side / shrink)) for side in dataset.shape)
-    small: NDArray[Any] = dataset.read(1, out_shape=shape)
-    return small
+    return read(1, out_shape=shape)
 
 
 def _change_picture(folder: Path, transitions: Transitions) -> bytes:
@@ -85,7 +87,7 @@ def _change_picture(folder: Path, transitions: Transitions) -> bytes:
         open_raster(folder / "change.tif") as changed,
         open_raster(folder / "surface.tif") as surface,
     ):
-        pairs, codes = _small(changed), _small(surface)
+        pairs, codes = (_small(one, one.read) for one in (changed, surface))
     table = np.full((PAIRS, 3), _UNCHANGED, np.uint8)
     shown = drawn(pairs, codes)
     for pair in np.unique(shown[shown > 0]):

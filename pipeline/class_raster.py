@@ -1,9 +1,12 @@
 """A class raster, read: its grid, its legend, and its codes in strips."""
 
 import contextlib
-from collections.abc import Iterator
+import functools
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +16,7 @@ from rasterio.io import DatasetReader
 
 from landcover.errors import LegendError, RasterError, SettingsError
 from landcover.legend import Legend
-from pipeline.cog import open_raster, raster_grid, unreadable
+from pipeline.cog import has_mask, open_raster, raster_grid, unreadable
 from pipeline.value_legend import ValueLegend, value_legend
 
 _STRIP = 512
@@ -38,12 +41,13 @@ class ClassRaster:
         return self.values.legend
 
     def strips(self, step: int = _STRIP) -> Iterator[tuple[slice, NDArray[np.integer]]]:
-        """Rows and class codes (rows, cols) from top to bottom, 0 is nodata.
+        """Rows and class codes (rows, cols) from top to bottom, 0 is nodata or hidden by the file's mask.
 
         Raises RasterError where a read fails, LegendError for a value without a class.
         """
-        for rows, values in strips(self.dataset, step):
-            yield rows, self.values.of(values)
+        seen = _masks(self.dataset, step) if has_mask(self.dataset) else itertools.repeat(None)
+        for (rows, values), shown in zip(strips(self.dataset, step), seen, strict=False):
+            yield rows, self.values.of(values, shown)
 
 
 @contextlib.contextmanager
@@ -75,10 +79,22 @@ def strips(
     dataset: DatasetReader, step: int = _STRIP, band: int = 1
 ) -> Iterator[tuple[slice, NDArray[np.integer]]]:
     """Rows and values of a band, from top to bottom; RasterError where a read fails."""
+    yield from _read(dataset, functools.partial(dataset.read, band), step)
+
+
+def _masks(dataset: DatasetReader, step: int) -> Iterator[NDArray[np.bool_]]:
+    """Which pixels the file's mask shows, from top to bottom."""
+    for _, mask in _read(dataset, functools.partial(dataset.read_masks, 1), step):
+        yield mask > 0
+
+
+def _read(
+    dataset: DatasetReader, read: Callable[..., NDArray[Any]], step: int
+) -> Iterator[tuple[slice, NDArray[Any]]]:
     for top in range(0, dataset.height, step):
         rows = slice(top, min(top + step, dataset.height))
         try:
             window = ((rows.start, rows.stop), (0, dataset.width))
-            yield rows, dataset.read(band, window=window)
+            yield rows, read(window=window)
         except RasterioError as error:
             raise unreadable(dataset.name, error) from error

@@ -12,7 +12,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.io import DatasetReader, DatasetWriter, MemoryFile
 
 from landcover.errors import LegendError, RasterError
@@ -37,7 +37,7 @@ from pipeline.tiff_tags import (
 from pipeline.tile_file import TileFile, TileFileWriter, disk_errors, level_shapes
 
 __all__ = [
-    "CogProfile", "assemble_cog", "open_cog", "open_raster", "raster_grid", "read_legend", "unreadable",
+    "CogProfile", "assemble_cog", "has_mask", "open_cog", "open_raster", "raster_grid", "read_legend", "unreadable",
 ]  # fmt: skip
 
 _CLASSIC = 2**32
@@ -208,6 +208,11 @@ def _describe(dataset: DatasetWriter, profile: CogProfile) -> None:
     if profile.units:
         dataset.units = tuple(profile.units)
     dataset.update_tags(AREA_OR_POINT="Area", **profile.tags)
+
+
+def has_mask(dataset: DatasetReader) -> bool:
+    """Whether a file says by a mask, in it or beside it, which pixels of its first band hold data."""
+    return MaskFlags.per_dataset in dataset.mask_flag_enums[0]
 
 
 def read_legend(dataset: DatasetReader) -> Legend:

@@ -23,6 +23,7 @@ from pipeline.aligned_reader import AlignedReader
 from pipeline.class_raster import ClassRaster, open_classes
 from pipeline.cog import open_raster
 from pipeline.composite import DAY, OBSERVATIONS
+from pipeline.confidence_raster import check_confidence, percents
 from pipeline.crosswalk_areas import load_crosswalk
 
 _LARGEST_RECORD = 2**26
@@ -105,9 +106,8 @@ class _Side:
     def codes(self, rows: slice) -> Codes:
         """Class codes in the legend of the first map, (rows, cols), 0 is nodata."""
         values, inside = self.classes.nearest(rows, [1])
-        codes = np.zeros(values.shape[1:], np.uint16)
         try:
-            codes[inside] = self.raster.values.of(values[0][inside])
+            codes = self.raster.values.of(values[0], inside)
         except LegendError as error:
             raise RasterError(f"{self.raster.dataset.name}: {error}") from error
         return np.asarray(codes if self.recoded is None else self.recoded[codes], np.uint8)
@@ -116,7 +116,7 @@ class _Side:
         """Confidence, percent."""
         if self.confidence is None:
             return None
-        return np.asarray(np.minimum(self.confidence.nearest(rows, [1])[0][0], 100), np.uint8)
+        return percents(self.confidence.dataset, self.confidence.nearest(rows, [1])[0][0])
 
     def chances(self, rows: slice, codes: Sequence[int]) -> NDArray[np.uint8] | None:
         """Probability of each class of the first map, 1 + 254 p, (classes, rows, cols), 0 where unknown.
@@ -283,11 +283,8 @@ def _reader(stack: contextlib.ExitStack, path: Path | None, grid: GeoBox) -> Ali
 
 
 def _check_kinds(side: _Side) -> None:
-    sure = side.confidence
-    if sure and (sure.dataset.count != 1 or sure.dataset.dtypes[0] != "uint8"):
-        raise RasterError(
-            f"{sure.dataset.name} is no confidence raster: one band of uint8, percent."
-        )
+    if side.confidence:
+        check_confidence(side.confidence.dataset)
     chances = side.probabilities
     if chances and not _are_of(chances.dataset, side.raster.legend):
         raise RasterError(

@@ -18,8 +18,9 @@ from landcover.errors import LegendError, RasterError, SettingsError
 from landcover.legend import Legend
 from landcover.trajectories import Transitions, last_change, most_likely, stable_classes
 from pipeline.artifacts import Report, write_text
-from pipeline.class_raster import ClassRaster, open_classes, strips
+from pipeline.class_raster import ClassRaster, open_classes
 from pipeline.cog import CogProfile, open_cog, open_raster, raster_grid
+from pipeline.confidence_raster import check_confidence, percent_strips
 from pipeline.csv_table import csv_text
 from pipeline.hectare_chart import hectare_chart
 from pipeline.qgis_style import write_raster_style
@@ -174,6 +175,7 @@ def _confidences(
         return None
     opened = [stack.enter_context(open_raster(path)) for path in paths]
     for dataset in opened:
+        check_confidence(dataset)
         if raster_grid(dataset) != rasters[0].grid:
             raise RasterError(
                 f"{dataset.name} lies on another grid than {rasters[0].dataset.name}."
@@ -188,10 +190,12 @@ def _strips(
     height, width = rasters[0].grid.shape
     step = int(np.clip(_BUDGET // (width * len(rasters)), 1, height))
     classes = zip(*(raster.strips(step) for raster in rasters), strict=True)
-    percents = zip(*(strips(dataset, step) for dataset in sure), strict=True) if sure else None
+    percents = (
+        zip(*(percent_strips(dataset, step) for dataset in sure), strict=True) if sure else None
+    )
     for parts in classes:
         stacked = np.stack([codes for _, codes in parts]).astype(np.uint8, copy=False)
-        percent = np.stack([p for _, p in next(percents)]).astype(np.uint8) if percents else None
+        percent = np.stack(next(percents)) if percents else None
         yield parts[0][0], stacked, percent
 
 

@@ -38,10 +38,14 @@ class ValueLegend:
             table[value & 0xFFFF] = code
         return table
 
-    def of(self, values: NDArray[np.integer]) -> NDArray[np.integer]:
-        """Codes of stored values, the same shape. Raises LegendError for values without a class."""
+    def of(
+        self, values: NDArray[np.integer], seen: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.integer]:
+        """Codes of stored values, the same shape, 0 where not `seen`. Raises LegendError for values without a class."""
         bits = values.astype(np.int16 if values.dtype.kind == "i" else np.uint16).view(np.uint16)
         codes = self._table[bits]
+        if seen is not None:
+            codes[~seen] = NODATA
         if codes.min(initial=0) == _UNKNOWN:
             unknown = np.unique(values[codes == _UNKNOWN])
             raise LegendError(

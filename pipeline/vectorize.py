@@ -20,6 +20,7 @@ from landcover.region_tally import Observed
 from pipeline.class_polygons import Batch, ClassPolygons, Pixels
 from pipeline.class_raster import ClassRaster, open_classes, strips
 from pipeline.cog import open_raster, raster_grid
+from pipeline.confidence_raster import check_confidence, percent_strips
 from pipeline.facts import run_layer, shown_facts, source_facts
 from pipeline.feature_columns import (
     CONFIDENCE_FIELDS,
@@ -122,14 +123,16 @@ def vectorize(
     steps = class_steps(smooth)
     with (
         open_classes(classes, output, legend) as raster,
-        _same_grid(confidence, raster, "confidence.tif") as dataset,
+        _same_grid(confidence, raster, "confidence.tif") as sure,
         _same_grid(composite, raster, "composite.tif") as image,
         rasterio.Env(GDAL_CACHEMAX=_cache_bytes(raster)),
     ):
+        if sure:
+            check_confidence(sure)
         paths = output_files(output, formats)
         seen = Observations.of(image)
         read: Callable[[], Iterator[Pixels]] = functools.partial(
-            _strips, raster, dataset, seen, strip_rows or _strip_rows(raster)
+            _strips, raster, sure, seen, strip_rows or _strip_rows(raster)
         )
         if steps:
             read = smoothed_strips(read, steps, raster.legend)
@@ -138,14 +141,14 @@ def vectorize(
             read, raster.grid, minimum=min_area, tolerance=simplify, corners=connectivity == 8
         )
         check_codes(np.unique(shapes.features.codes), raster.legend)
-        work = _Work(shapes, raster, known=dataset is not None, seen=seen)
+        work = _Work(shapes, raster, known=sure is not None, seen=seen)
         layers = [work.polygon_layer(), work.area_layer()]
         if min_area > 0:
             layers.append(_merged_layer(shapes, raster.legend))
         if countable:
             layers.append(
                 instance_layer(
-                    read, raster, countable, known=dataset is not None, corners=connectivity == 8
+                    read, raster, countable, known=sure is not None, corners=connectivity == 8
                 )
             )
         layers += further
@@ -207,13 +210,10 @@ def _same_grid(path: Path | None, raster: ClassRaster, name: str) -> Iterator[Da
 def _strips(
     raster: ClassRaster, confidence: DatasetReader | None, seen: "Observations | None", step: int
 ) -> Iterator[Pixels]:
-    percents = itertools.repeat((None, None)) if confidence is None else strips(confidence, step)
+    sure = itertools.repeat(None) if confidence is None else percent_strips(confidence, step)
     observed = itertools.repeat(None) if seen is None else seen.strips(step)
-    for (rows, codes), (_, percent), clear in zip(
-        raster.strips(step), percents, observed, strict=False
-    ):
-        sure = None if percent is None else percent.astype(np.uint8, copy=False)
-        yield Pixels(rows, codes, sure, clear)
+    for (rows, codes), percent, clear in zip(raster.strips(step), sure, observed, strict=False):
+        yield Pixels(rows, codes, percent, clear)
 
 
 @dataclass(frozen=True)

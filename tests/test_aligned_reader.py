@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
@@ -39,6 +40,24 @@ def test_one_grid_is_read_as_it_is(path: Path):
         assert np.array_equal(values, SCENE[::-1, 3:9])
         assert inside.all()
         assert np.array_equal(reader.interpolated(ALL, [1]), SCENE[:1])
+
+
+def test_what_a_mask_hides_is_outside(tmp_path: Path):
+    """On its own grid and on one shifted by two rows and a column."""
+    shown = np.ones(SCENE.shape[1:], np.bool_)
+    shown[10:20, 5:30] = False
+    profile = {"driver": "GTiff", "width": 50, "height": 40, "count": 1, "dtype": "uint16"}
+    place = {"crs": str(GRID.crs), "transform": GRID.affine}
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(tmp_path / "m.tif", "w", **profile, **place) as dataset,
+    ):
+        dataset.write(SCENE[:1])
+        dataset.write_mask(shown)
+    with open_raster(tmp_path / "m.tif") as dataset:
+        assert np.array_equal(AlignedReader(dataset, GRID).nearest(ALL, [1])[1], shown)
+        inside = AlignedReader(dataset, moved(2, 1)).nearest(ALL, [1])[1]
+        assert np.array_equal(inside[:38, :49], shown[2:, 1:])
 
 
 def test_whole_pixels_are_copied(path: Path):

@@ -375,6 +375,21 @@ def test_codes_beyond_a_byte_are_compared_to_the_end(tmp_path: Path):
     assert (tmp_path / "out/report.html").read_text().count("data:image/png") == 3
 
 
+def test_what_a_mask_hides_is_compared_nowhere(tmp_path: Path):
+    """The second raster hides 20 columns, with a value that no legend has; the picture of it is drawn too."""
+    first = write_map(tmp_path / "a", np.full((96, 120), 2, np.uint8))
+    after, shown = np.full((96, 120), 2, np.uint8), np.ones((96, 120), np.bool_)
+    after[:, :20], shown[:, :20] = 99, False
+    profile = {"driver": "GTiff", "width": 120, "height": 96, "count": 1, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "m.tif", "w", **profile, crs=str(GRID.crs), transform=GRID.affine) as dataset:  # fmt: skip
+        dataset.write(after, 1)
+        dataset.write_mask(shown)
+        dataset.update_tags(LEGEND=json.dumps(LEGEND.to_records()))
+    facts = run(first, tmp_path / "m.tif", tmp_path / "out", settings=OFF)
+    assert facts["raw_change_ha"] == 0
+    assert np.array_equal(read(tmp_path / "out/change.tif") > 0, shown)
+
+
 def test_what_cannot_be_compared_is_refused_in_a_sentence(tmp_path: Path):
     """No map, no common pixel, its own folder, settings that cannot be; nothing is left behind."""
     first, second = pair(tmp_path)

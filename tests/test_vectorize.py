@@ -306,6 +306,60 @@ def test_polygons_of_another_raster_are_refused(tmp_path: Path):
         )
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (np.full((1, 2, 2), 0.93, np.float32), r"1 band\(s\) of float32; give one band of uint8"),
+        (np.full((1, 2, 2), 9300, np.uint16), "of uint16; give"),
+        (np.full((3, 2, 2), 93, np.uint8), r"3 band\(s\) of uint8; give"),
+        (np.full((1, 2, 2), 240, np.uint8), "holds a confidence of 240; it is percent"),
+    ],
+)
+def test_a_confidence_that_is_not_percent_is_refused(tmp_path: Path, values: np.ndarray, said: str):
+    """Shares, hundredths of percent, three bands and bytes are no percent; nothing is written."""
+    grid = UTM[:2, :2]
+    classes = write_classes(tmp_path / "c.tif", np.ones((2, 2)), grid)
+    profile = CogProfile(values.dtype.name, [f"{n}" for n in range(len(values))])
+    with open_cog(tmp_path / "p.tif", grid, profile) as cog:
+        cog.write(values)
+    with pytest.raises(RasterError, match=rf"p\.tif .*{said}"):
+        vectorize(classes=classes, confidence=tmp_path / "p.tif", output=tmp_path / "out.gpkg")
+    assert not (tmp_path / "out.gpkg").exists()
+
+
+def test_nodata_of_a_confidence_is_no_percent(tmp_path: Path):
+    """255 beside the classes, where the file says that it is nodata, is no reason to refuse it."""
+    grid = UTM[:1, :2]
+    classes = write_classes(tmp_path / "c.tif", np.array([[1, 0]]), grid)
+    sure = write_confidence(tmp_path / "p.tif", np.array([[80, 255]]), grid)
+    with rasterio.open(sure, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+        dataset.nodata = 255
+    vectorize(classes=classes, confidence=sure, output=tmp_path / "out.gpkg")
+    row = gpd.read_file(tmp_path / "out.gpkg", layer="landcover").iloc[0]
+    assert (row.confidence, row.confidence_min) == (80, 80)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_the_mask_of_a_class_raster_hides_is_no_data(tmp_path: Path, inside: bool):
+    """Half a raster under its mask, in the file or beside it, with a value that the legend lacks."""
+    pixels = np.array([[1, 1], [2, 2], [2, 77]], np.uint8)
+    shown = np.array([[1, 1], [1, 0], [0, 0]], np.bool_)
+    profile = {"driver": "GTiff", "width": 2, "height": 3, "count": 1, "dtype": "uint8"}
+    place = {"crs": str(UTM.crs), "transform": UTM.affine}
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=inside),
+        rasterio.open(tmp_path / "m.tif", "w", **profile, **place) as dataset,
+    ):
+        dataset.write(pixels, 1)
+        dataset.write_mask(shown)
+        dataset.update_tags(LEGEND=json.dumps(LEGEND.to_records()))
+    rows = summarize(classes=tmp_path / "m.tif", output=tmp_path / "m.csv")["rows"]
+    assert [(row["class_code"], row["pixels"]) for row in rows] == [(1, 2), (2, 1), (9, 0)]
+    vectorize(classes=tmp_path / "m.tif", confidence=None, output=tmp_path / "m.gpkg", strip_rows=1)
+    found = gpd.read_file(tmp_path / "m.gpkg", layer="landcover")
+    assert sorted(zip(found.class_code, found.pixels, strict=True)) == [(1, 2), (2, 1)]
+
+
 def test_without_confidence_the_column_is_empty(tmp_path: Path):
     """The columns are the same with and without a confidence raster."""
     classes = write_classes(tmp_path / "c.tif", random_classes(UTM.shape), UTM)
