@@ -37,9 +37,14 @@ class DatedMap:
     """One map of a series."""
 
     label: str
-    """Its date, as it is shown and sorted."""
+    """Its date, as its name spells it."""
     classes: Path
     confidence: Path | None
+
+    @property
+    def digits(self) -> str:
+        """Its date as it is sorted: 2024-12 comes after 20240601."""
+        return re.sub(r"\D", "", self.label)
 
 
 def dated_maps(paths: Sequence[Path]) -> list[DatedMap]:
@@ -60,12 +65,12 @@ def dated_maps(paths: Sequence[Path]) -> list[DatedMap]:
         is_run = path.is_dir()
         sure = inside if is_run and inside.is_file() else None
         found.append(DatedMap(match.group(), path / "classes.tif" if is_run else path, sure))
-    labels = [one.label for one in found]
-    if len(set(labels)) < len(labels) or len(found) < 3:
+    if len({one.digits for one in found}) < len(found) or len(found) < 3:
+        labels = ", ".join(one.label for one in found)
         raise SettingsError(
-            f"The maps are of the dates {', '.join(labels)}; a series needs three or more, each once."
+            f"The maps are of the dates {labels}; a series needs three or more, each once."
         )
-    return sorted(found, key=lambda one: one.label)
+    return sorted(found, key=lambda one: one.digits)
 
 
 def series(

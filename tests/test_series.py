@@ -123,12 +123,32 @@ def test_dates_come_from_names(tmp_path: Path):
         (["a.tif", "2022.tif", "2023.tif"], "has no date in its name"),
         (["2022.tif", "2023.tif"], "needs three or more"),
         (["2022.tif", "x2022.tif", "2023.tif"], "each once"),
+        (["2022-06.tif", "202206.tif", "2023.tif"], "dates 2022-06, 202206, 2023; .* each once"),
     ],
 )
 def test_names_without_a_date_are_refused(tmp_path: Path, names: list[str], message: str):
     """No date, too few, one twice."""
     with pytest.raises(SettingsError, match=message):
         dated_maps([tmp_path / name for name in names])
+
+
+def test_dates_of_any_spelling_are_in_the_order_of_time(tmp_path: Path):
+    """Days, months and periods, with and without dashes: what lasts from December on is a change."""
+    names = [
+        "f_20230601",
+        "f_20230901",
+        "20240601_20240831",
+        "f_2024-12",
+        "f_2025-01-15",
+        "f_202502",
+    ]
+    spelled = [tmp_path / f"{name}.tif" for name in names]
+    for path, code in zip(spelled, (2, 2, 2, 1, 1, 1), strict=True):
+        write_classes(path, np.full((2, 2), code), GRID)
+    maps = dated_maps(spelled[::-1])
+    assert [one.classes for one in maps] == spelled
+    found = series(maps=maps, output=tmp_path / "out", report=lambda _: None)
+    assert found["changed_ha"] == pytest.approx(4)
 
 
 def test_maps_that_do_not_fit_are_refused(tmp_path: Path):
