@@ -35,6 +35,8 @@ from landcover.regions import (
 from landcover.simplification import CornerMap, simplify
 
 _HECTARE = 10_000.0
+_ALL = 2**62
+"""More units of area than any raster has; compiled code takes no larger number."""
 _NONE = np.zeros(0, np.int32)
 
 Given = TypeVar("Given")
@@ -209,7 +211,7 @@ class ClassPolygons:
     def _merged(self, found: "_Survey", features: Regions, minimum: float) -> Regions:
         """Features of which none below the minimum is left that has a neighbour."""
         sums = RegionTally.joined([found.tally.renamed(features.numbers[found.tally.regions])])
-        least = int(np.ceil(minimum * _HECTARE / self.areas.quantum))
+        least = int(min(np.ceil(minimum * _HECTARE / self.areas.quantum), _ALL))
         borders = region_borders([found.borders, found.touches], features)
         confidence = sums.confidence / sums.pixels
         result = merge_small(features, borders, sums.units, least, confidence, self._kept)

@@ -293,6 +293,19 @@ def test_the_area_table_has_both_kinds_side_by_side(tmp_path: Path):
     assert [(r["area_ha"], r["polygon_ha"]) for r in table["rows"]] == [row[2:] for row in rows]
 
 
+@pytest.mark.parametrize("least", [9.5, 1000, float("inf")])
+def test_a_minimum_above_the_whole_raster_leaves_one_class(tmp_path: Path, least: float):
+    """Nine hectares: whatever the minimum, all goes into the largest class."""
+    drawing = np.array([[1, 1, 1], [1, 2, 1], [1, 1, 1]])
+    grid = GeoBox((3, 3), HECTARES.affine, "EPSG:6933")
+    write_classes(tmp_path / "c.tif", drawing, grid)
+    vectorize(
+        classes=tmp_path / "c.tif", confidence=None, output=tmp_path / "out.gpkg", min_area=least
+    )
+    found = gpd.read_file(tmp_path / "out.gpkg", layer="landcover")
+    assert (found.class_code.tolist(), found.pixels.tolist()) == ([1], [9])
+
+
 def test_polygons_of_another_raster_are_refused(tmp_path: Path):
     """Summarize compares the pixels by class before it puts two tables side by side."""
     for name, classes in (("c.tif", np.ones((2, 2))), ("other.tif", np.array([[1, 1], [1, 0]]))):
