@@ -40,13 +40,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     _check_not_edited(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_path(path) as partial:
+        yield partial
+        partial.replace(path)
+
+
+@contextlib.contextmanager
+def scratch_path(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path` for a file that is gone in the end, even if a killed process left it."""
     for leftover in path.parent.glob(f".partial-*-{glob.escape(path.name)}*"):
         if not psutil.pid_exists(int(leftover.name.split("-")[1])):
             leftover.unlink(missing_ok=True)
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         yield partial
-        partial.replace(path)
     finally:
         for leftover in path.parent.glob(glob.escape(partial.name) + "*"):
             leftover.unlink(missing_ok=True)

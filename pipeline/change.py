@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,7 +26,7 @@ from landcover.legend import LandClass, Legend
 from landcover.spectral_change import SpectralChange
 from landcover.transition_groups import IMPLAUSIBLE, SEASONAL, Transitions
 from landcover.transitions import PAIRS, TransitionMatrix, class_changes, pair_codes, pair_of
-from pipeline.artifacts import write_json, write_text
+from pipeline.artifacts import scratch_path, write_json, write_text
 from pipeline.change_polygons import write_changes
 from pipeline.change_record import ChangeRecord, guard_rows, transition_rows
 from pipeline.change_report import write_change_report
@@ -178,7 +177,7 @@ class _Work:
     def done(self, *, raw: bool, report: Callable[[str], None]) -> dict[str, Any]:
         """Do it; the content of change.json."""
         self.output.mkdir(parents=True, exist_ok=True)
-        with _scratch(self.output, "merge.tif") as merge:
+        with scratch_path(self.output / "merge.tif") as merge:
             report("comparing the classes ...")
             self._compare(merge, raw=raw)
             if not self.counts.mapped.pixels[1:].any():
@@ -443,16 +442,6 @@ def _records(legend: Legend) -> str:
 def _pale(color: str) -> str:
     """A colour three quarters of the way to white."""
     return "#" + "".join(f"{255 - (255 - part) // 4:02x}" for part in bytes.fromhex(color[1:]))
-
-
-@contextlib.contextmanager
-def _scratch(folder: Path, name: str) -> Iterator[Path]:
-    """A file that is gone in the end."""
-    path = folder / f".partial-{os.getpid()}-{name}"
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def change_lines(facts: Mapping[str, Any]) -> list[str]:

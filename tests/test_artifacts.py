@@ -1,8 +1,10 @@
 """Files are written whole or not at all, and made again only when their inputs change."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from pipeline.artifacts import (
     fingerprint,
     only_run,
     remove_partials,
+    scratch_path,
     write_json,
 )
 from tests.command import ROOT
@@ -45,6 +48,22 @@ def test_nothing_under_the_final_name_until_done(tmp_path: Path) -> None:
         assert partial.suffix == ".gpkg"
         assert not (tmp_path / "a.gpkg").exists()
     assert (tmp_path / "a.gpkg").read_text() == "new"
+
+
+@pytest.mark.parametrize("gives", [atomic_path, scratch_path])
+def test_what_a_killed_process_left_for_a_path_goes(
+    tmp_path: Path, gives: Callable[..., Any]
+) -> None:
+    """Also what it was writing it from; that of a living process and of another path stays."""
+    dead, alive = 2**22 + 1, os.getppid()
+    names = (f".partial-{dead}-a.tif", f".partial-{dead}-.partial-{dead}-a.tif.tiles")
+    others = {f".partial-{alive}-a.tif", f".partial-{dead}-b.tif"}
+    for name in (*names, *others):
+        (tmp_path / name).write_text("half")
+    with gives(tmp_path / "a.tif") as partial:
+        partial.write_text("new")
+    assert {path.name for path in tmp_path.iterdir()} - {"a.tif"} == others
+    assert (tmp_path / "a.tif").exists() == (gives is atomic_path)
 
 
 def test_partials_of_a_killed_run_are_removed(tmp_path: Path) -> None:

@@ -390,6 +390,16 @@ def test_what_a_mask_hides_is_compared_nowhere(tmp_path: Path):
     assert np.array_equal(read(tmp_path / "out/change.tif") > 0, shown)
 
 
+def test_what_a_killed_comparison_left_is_removed(tmp_path: Path):
+    """The raster that is merged, which is written under a temporary name only."""
+    first, _ = pair(tmp_path)
+    left = tmp_path / f"out/.partial-{2**22 + 1}-merge.tif"
+    left.parent.mkdir()
+    left.touch()
+    run(first / "classes.tif", first / "classes.tif", tmp_path / "out")
+    assert not list((tmp_path / "out").glob(".partial*"))
+
+
 def test_what_cannot_be_compared_is_refused_in_a_sentence(tmp_path: Path):
     """No map, no common pixel, its own folder, settings that cannot be; nothing is left behind."""
     first, second = pair(tmp_path)
