@@ -8,7 +8,10 @@ import math
 from collections.abc import Iterable
 from itertools import pairwise
 
+import numpy as np
 import shapely
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 from shapely.geometry import Polygon, box
 from shapely.geometry.base import BaseGeometry
 from shapely.ops import unary_union
@@ -52,6 +55,21 @@ def lonlat_bounds(footprint: BaseGeometry) -> tuple[float, float, float, float]:
         west = min(left for left, *_ in parts if left > 0)
         east = max(right for _, _, right, _ in parts if right < 0)
     return west, south, east, north
+
+
+def near_grid(x: NDArray[np.float64], grid: GeoBox) -> NDArray[np.float64]:
+    """Places in a grid's CRS, moved by whole turns to within half a turn of its middle where x is a longitude.
+
+    A grid from 179 to 181 degrees or from 0 to 360 is not missed by a transformation that ends at 180. x: of any
+    shape; one that is near keeps its bits, one that is not finite stays so.
+    """
+    if not grid.crs or not grid.crs.geographic:
+        return x
+    turn = 2 * math.pi / grid.crs.proj.axis_info[0].unit_conversion_factor
+    rows, cols = grid.shape
+    middle, _ = grid.affine * (cols / 2, rows / 2)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(x - turn * np.round((x - middle) / turn))
 
 
 def _check_on_earth(geometry: BaseGeometry) -> None:

@@ -13,6 +13,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
+from landcover.antimeridian import near_grid
 from pipeline.cog import has_mask, raster_grid, unreadable
 
 Floats = NDArray[np.float64]
@@ -40,7 +41,11 @@ class AlignedReader:
     @cached_property
     def same(self) -> bool:
         """Whether both grids are one, so that nothing is resampled."""
-        return bool(raster_grid(self.dataset) == self.grid)
+        return bool(self._own_grid == self.grid)
+
+    @cached_property
+    def _own_grid(self) -> GeoBox:
+        return raster_grid(self.dataset)
 
     def nearest(self, rows: slice, bands: Sequence[int]) -> tuple[NDArray[Any], Mask]:
         """Values (bands, rows, cols), and which pixels lie inside the raster and its mask (rows, cols)."""
@@ -98,6 +103,7 @@ class AlignedReader:
             x, y = here.a * col + here.b * row + here.c, here.d * col + here.e * row + here.f
             if self._transformer:
                 x, y = self._transformer.transform(x, y)
+            x = near_grid(x, self._own_grid)
             x, y = (np.where(np.isfinite(axis), axis, -1e12) for axis in (x, y))
             yield (
                 cols,

@@ -14,6 +14,7 @@ from rasterio.windows import Window
 from rich.table import Table
 from rich.text import Text
 
+from landcover.antimeridian import near_grid
 from landcover.area_estimation import LabelledSample, Measure
 from landcover.errors import SampleError, SettingsError
 from landcover.legend import NODATA
@@ -107,6 +108,7 @@ def _from_raster(path: Path, file: SampleFile) -> NDArray[np.int64]:
         grid = raster_grid(dataset)
         move = pyproj.Transformer.from_crs(file.crs, dataset.crs, always_xy=True)
         xs, ys = move.transform(*file.centres.T)
+        xs = near_grid(xs, grid)
         back = ~grid.affine
         cols, rows = (
             np.floor(np.nan_to_num(value, nan=-1, posinf=-1, neginf=-1)).astype(np.int64)

@@ -113,6 +113,25 @@ def test_another_crs_gives_what_an_exact_warp_gives(path: Path):
     assert (values[0] == expected).mean() > 0.999
 
 
+@pytest.mark.parametrize("west", [179.97, -180.03])
+def test_a_grid_in_degrees_may_cross_180(tmp_path: Path, west: float):
+    """Both spellings of a scene of Fiji have all pixels of UTM zone 60 and of each other's grid inside."""
+    there = GeoBox((40, 50), Affine(1.2e-3, 0, west, 0, -1e-3, -16.98), "EPSG:4326")
+    with open_cog(tmp_path / "fiji.tif", there, CogProfile("uint16", ["a", "b"])) as cog:
+        cog.write(SCENE)
+    x, y = Transformer.from_crs("EPSG:4326", "EPSG:32660", always_xy=True).transform(180, -17)
+    utm = GeoBox((20, 40), Affine(100, 0, x - 2000, 0, -100, y + 1000), "EPSG:32660")
+    with open_raster(tmp_path / "fiji.tif") as dataset:
+        values, inside = AlignedReader(dataset, utm).nearest(slice(0, 20), [1])
+        assert inside.all()
+        x, y = Transformer.from_crs(utm.crs, 4326, always_xy=True).transform(x + 1050, y + 50)
+        assert values[0, 9, 30] == SCENE[0, int((-16.98 - y) / 1e-3), int((x - -180.03) / 1.2e-3)]
+        turned = GeoBox(there.shape, Affine.translation(-np.sign(west) * 360, 0) * there.affine, "EPSG:4326")  # fmt: skip
+        values, inside = AlignedReader(dataset, turned).nearest(ALL, [1, 2])
+    assert inside.all()
+    assert np.array_equal(values, SCENE)
+
+
 def test_rows_may_be_read_in_any_parts(path: Path):
     """A pixel depends on its own place only."""
     other = GeoBox((40, 50), Affine(11, 2, 600_010, 1, -9, 5_199_990), "EPSG:32633")

@@ -3,17 +3,36 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
 from shapely.geometry import MultiPolygon, Point, Polygon, box, shape
 from shapely.geometry.base import BaseGeometry
 
-from landcover.antimeridian import lonlat_bounds, split_at_antimeridian
+from landcover.antimeridian import lonlat_bounds, near_grid, split_at_antimeridian
 from landcover.errors import RegionError
 
 SPLIT = MultiPolygon([box(179, -18, 180, -17), box(-180, -18, -179, -17)])
 WRONG_WAY = Polygon([(179, -18), (-179, -18), (-179, -17), (179, -17)])
+
+
+def test_longitudes_are_turned_to_a_grid() -> None:
+    """By whole turns, where they are longitudes; what is near keeps its bits, what is infinite has no place."""
+    x = np.array([-179.9, 179.9, 0.1, np.inf])
+    for west, crs, expected in (
+        (179, "EPSG:4326", [180.1, 179.9, 0.1]),
+        (-181, "EPSG:4326", [-179.9, -180.1, -359.9]),
+        (179, "EPSG:32660", [-179.9, 179.9, 0.1]),
+        (198.9, "EPSG:4807", [220.1, 179.9, 0.1]),
+    ):
+        turned = near_grid(x, GeoBox((2, 2), Affine(1, 0, west, 0, -1, 1), crs))
+        assert turned[:3] == pytest.approx(expected)
+        assert not np.isfinite(turned[3])
+    near = near_grid(x[1:2], GeoBox((2, 2), Affine(1, 0, 179, 0, -1, 1), "EPSG:4326"))
+    assert near.tolist() == [179.9]
 
 
 @pytest.mark.parametrize(

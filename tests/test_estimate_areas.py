@@ -206,10 +206,11 @@ def test_a_reference_raster_can_label(sample: Path, tmp_path: Path) -> None:
     water, trees, crops, _ = result["classes"]
     assert (water["users_accuracy"], trees["users_accuracy"]) == (0, 1)
     assert crops["estimated_ha"] == pytest.approx(crops["pixel_ha"] + water["pixel_ha"])
-    degrees = GeoBox((200, 200), Affine(2e-4, 0, -1.7, 0, -2e-4, 46.96), "EPSG:4326")
-    write_classes(tmp_path / "far.tif", np.full((200, 200), 2, np.uint8), LEGEND, degrees)
-    result = estimate_areas(sample=sample, reference=tmp_path / "far.tif")
-    assert result["classes"][1]["estimated_ha"] == pytest.approx(result["area_ha"])
+    for west in (-1.7, 358.3):
+        degrees = GeoBox((200, 200), Affine(2e-4, 0, west, 0, -2e-4, 46.96), "EPSG:4326")
+        write_classes(tmp_path / "far.tif", np.full((200, 200), 2, np.uint8), LEGEND, degrees)
+        result = estimate_areas(sample=sample, reference=tmp_path / "far.tif")
+        assert result["classes"][1]["estimated_ha"] == pytest.approx(result["area_ha"])
 
 
 def test_references_that_do_not_fit_are_refused(sample: Path, tmp_path: Path) -> None:
