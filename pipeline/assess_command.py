@@ -85,7 +85,13 @@ def estimate(
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(help="Raster of class codes that labels the sample instead of a person."),
+        typer.Option(help="Class raster that labels the sample instead of a person."),
+    ] = None,
+    legend: Annotated[
+        str | None,
+        typer.Option(
+            help="What its values mean: worldcover, dynamicworld, corine, or a CSV file with the columns value, name, color (default: what it says itself, else what those of the sampled map meant)."
+        ),
     ] = None,
     allow_unlabelled: Annotated[
         bool, typer.Option("--allow-unlabelled", help="Leave out pixels that have no label.")
@@ -97,7 +103,7 @@ def estimate(
     from pipeline.estimate_areas import estimate_areas, estimate_tables
 
     result = estimate_areas(
-        sample=sample, output=output, areas=areas, reference=reference,
+        sample=sample, output=output, areas=areas, reference=reference, legend=legend,
         allow_unlabelled=allow_unlabelled,
     )  # fmt: skip
     console = Console()

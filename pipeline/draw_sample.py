@@ -23,7 +23,13 @@ from landcover.sampling import (
     sample_size,
 )
 from pipeline.artifacts import file_hash
-from pipeline.sample_file import MappedClass, SampledPixels, read_sample, write_sample
+from pipeline.sample_file import (
+    MappedClass,
+    SampledPixels,
+    read_sample,
+    value_setting,
+    write_sample,
+)
 from pipeline.sampling_frame import Cells, SamplingFrame, sampling_frame
 
 _OVERALL = "overall accuracy"
@@ -87,7 +93,8 @@ def draw_sample(
         pixels = _draw(frame, plan.drawn, seed)
         write_sample(
             output, frame.raster.grid, pixels, cells.strata, _mapped(cells, names),
-            _settings(classes, strata, seed, target or _OVERALL, plan.error),
+            _settings(classes, strata, seed, target or _OVERALL, plan.error)
+            | value_setting(frame.raster.values.codes),
         )  # fmt: skip
     return {
         "strata": [

@@ -10,6 +10,7 @@ import numpy as np
 import pyproj
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
 from rasterio.windows import Window
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +23,7 @@ from pipeline.artifacts import write_json, write_text
 from pipeline.cog import open_raster, raster_grid
 from pipeline.csv_table import csv_text
 from pipeline.sample_file import SampleFile, read_sample
+from pipeline.value_legend import named_legend
 
 _FEW = 5
 """Sampled pixels of a class that the map calls something else below which 1.96 standard errors are rough."""
@@ -35,14 +37,16 @@ def estimate_areas(
     output: Path | None = None,
     areas: Path | None = None,
     reference: Path | None = None,
+    legend: str | None = None,
     allow_unlabelled: bool = False,
 ) -> dict[str, Any]:
     """Estimate accuracy and areas, with 95 % intervals, from a sample that was drawn and labelled.
 
     sample: GeoPackage of `pipeline.draw_sample.draw_sample`. output: JSON of the result; its classes go
     into a CSV beside it. areas: table of `summarize` for the same map, whose columns of hectares are set
-    beside the estimates. reference: raster of class codes that labels the sample instead of a person.
-    allow_unlabelled: leave out pixels without a label, which is sound only if they are so by chance.
+    beside the estimates. reference: raster that labels the sample instead of a person. legend: what its
+    values mean, as `pipeline.value_legend.named_legend` takes it; None where they are the codes of its own
+    legend or, without one, mean what those of the sampled map meant. allow_unlabelled: leave out pixels without a label, which is sound only if they are so by chance.
     Returns JSON values: overall_accuracy, classes (one record each), matrix of sampled pixels and of
     proportions (rows map, columns reference), notes; what is not known is None.
     Raises SampleError where labels are missing or are no classes, or a stratum has too few; SettingsError
@@ -50,7 +54,7 @@ def estimate_areas(
     """
     table = _csv_path(output, sample) if output else None
     file = read_sample(sample)
-    labels = file.labels if reference is None else _from_raster(reference, file)
+    labels = file.labels if reference is None else _from_raster(reference, file, legend)
     unlabelled = int((labels == NODATA).sum())
     _check_labelled(sample, reference, labels, allow_unlabelled)
     labelled = _labelled(file, labels)
@@ -102,7 +106,7 @@ def _labelled(file: SampleFile, labels: NDArray[np.int64]) -> LabelledSample:
     )
 
 
-def _from_raster(path: Path, file: SampleFile) -> NDArray[np.int64]:
+def _from_raster(path: Path, file: SampleFile, legend: str | None) -> NDArray[np.int64]:
     """Codes of a raster at the centres of the sampled pixels; 0 outside it."""
     with open_raster(path) as dataset:
         grid = raster_grid(dataset)
@@ -115,21 +119,45 @@ def _from_raster(path: Path, file: SampleFile) -> NDArray[np.int64]:
             for value in (back.a * xs + back.b * ys + back.c, back.d * xs + back.e * ys + back.f)
         )
         inside = (rows >= 0) & (rows < dataset.height) & (cols >= 0) & (cols < dataset.width)
-        values = np.zeros(len(rows))
+        values = np.full(len(rows), np.nan)
         try:
             for i in np.flatnonzero(inside):
                 values[i] = dataset.read(1, window=Window(cols[i], rows[i], 1, 1))[0, 0]
         except RasterioError as error:
             raise SampleError(f"{path} cannot be read: {error}; check that it is whole.") from error
-        nodata = dataset.nodata
-    values[np.isnan(values) | (values == (NODATA if nodata is None else nodata))] = NODATA
-    strange = sorted(set(values.tolist()) - {NODATA, *file.legend.codes})
+        if dataset.nodata is not None:
+            values[values == dataset.nodata] = np.nan
+        meanings = _meanings(dataset, file, legend)
+    known = ~np.isnan(values)
+    _check_known(path, set(values[known].tolist()), meanings, file)
+    labels = np.full(len(values), NODATA)
+    labels[known] = [meanings[value] for value in values[known].tolist()]
+    return labels
+
+
+def _meanings(dataset: DatasetReader, file: SampleFile, legend: str | None) -> Mapping[float, int]:
+    """Code of each stored value of a reference."""
+    if legend is not None:
+        codes = named_legend(legend).codes
+    elif "LEGEND" in dataset.tags():
+        codes = {code: code for code in file.legend.codes}
+    else:
+        codes = file.values
+    return {0.0: NODATA} | {float(value): code for value, code in codes.items()}
+
+
+def _check_known(
+    path: Path, values: set[float], meanings: Mapping[float, int], file: SampleFile
+) -> None:
+    strange = sorted(
+        v for v in values if v not in meanings or meanings[v] not in (NODATA, *file.legend.codes)
+    )
     if strange:
         raise SampleError(
             f"{path} holds {', '.join(f'{v:g}' for v in strange[:5])} at sampled pixels, which is no class of the "
-            f"map (codes {', '.join(map(str, file.legend.codes))}); give a reference with its codes."
+            f"map (codes {', '.join(map(str, file.legend.codes))}); give a reference with its codes, or say by "
+            "--legend what its values mean."
         )
-    return values.astype(np.int64)
 
 
 def _result(

@@ -32,6 +32,8 @@ _TABLES = {
     "settings": ("name", "value"),
 }
 """Columns that are read back, by table."""
+_VALUES = "values"
+"""Name of the setting that says which class each stored value of the map is, as `0=1 1=2`."""
 _UNIT = (int, int, int, float, float, float)
 """Kinds of the columns of units."""
 _EARTH = 6.371e6
@@ -95,6 +97,8 @@ class SampleFile:
     labels: NDArray[np.int64]
     """Its class in truth; 0 where it is not labelled."""
     crs: pyproj.CRS
+    values: Mapping[int, int]
+    """Code of each stored value of the map."""
 
     @property
     def legend(self) -> Legend:
@@ -174,6 +178,7 @@ def read_sample(path: Path) -> SampleFile:
         )
         sampled = [int(row["sampled"]) for row in tables["design"]]
         legend = _legend(classes)
+        values = _read_values(settings.get(_VALUES), legend)
     except (LandcoverError, TypeError, ValueError, OverflowError) as error:
         raise SampleError(
             f"The design in {path} was changed and cannot be used: {error}"
@@ -182,7 +187,30 @@ def read_sample(path: Path) -> SampleFile:
     centres = np.stack([xs, ys], axis=1)
     _check_design(path, strata, legend, sampled, (ids, numbers, codes), (areas, xs, ys))
     labels, crs = _labels(path, ids, centres, areas, legend)
-    return SampleFile(strata, classes, settings, ids, numbers, codes, areas, centres, labels, crs)
+    return SampleFile(
+        strata, classes, settings, ids, numbers, codes, areas, centres, labels, crs, values
+    )
+
+
+def value_setting(codes: Mapping[int, int]) -> dict[str, str]:
+    """The setting that keeps what stored values of the map mean; none where each is its own code.
+
+    codes: code of each stored value, 0 where it means no data.
+    """
+    if all(code in (value, NODATA) for value, code in codes.items()):
+        return {}
+    return {_VALUES: " ".join(f"{value}={code}" for value, code in codes.items())}
+
+
+def _read_values(text: str | None, legend: Legend) -> Mapping[int, int]:
+    """Code of each stored value; LegendError or ValueError where the setting was changed."""
+    if text is None:
+        return {code: code for code in legend.codes}
+    pairs = [pair.split("=") for pair in text.split()]
+    values = {int(value): int(code) for value, code in pairs}
+    for code in set(values.values()) - {NODATA}:
+        legend[code]  # raises where there is none
+    return values
 
 
 def _legend(classes: Sequence[MappedClass]) -> Legend:

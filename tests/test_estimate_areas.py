@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
@@ -211,6 +212,60 @@ def test_a_reference_raster_can_label(sample: Path, tmp_path: Path) -> None:
         write_classes(tmp_path / "far.tif", np.full((200, 200), 2, np.uint8), LEGEND, degrees)
         result = estimate_areas(sample=sample, reference=tmp_path / "far.tif")
         assert result["classes"][1]["estimated_ha"] == pytest.approx(result["area_ha"])
+
+
+def write_values(path: Path, values: np.ndarray) -> Path:
+    """A class raster of somebody else's, without a legend."""
+    profile: dict[str, Any] = {"width": 80, "height": 60, "count": 1, "dtype": "uint8"}
+    with rasterio.open(path, "w", crs=GRID.crs, transform=GRID.affine, **profile) as dataset:
+        dataset.write(values.astype(np.uint8), 1)
+    return path
+
+
+@pytest.fixture
+def dynamic_world(tmp_path: Path) -> tuple[Path, Path]:
+    """A map that holds 0 for water and 1 for trees, with class codes 1 and 2 here; a sample of it."""
+    path = write_values(tmp_path / "dw.tif", np.arange(80) % 2 * np.ones((60, 1)))
+    sample = tmp_path / "dw.gpkg"
+    draw_sample(classes=path, output=sample, legend="dynamicworld", size=20, minimum=10)
+    return path, sample
+
+
+def test_a_reference_means_what_the_sampled_map_meant(dynamic_world: tuple[Path, Path]) -> None:
+    """A map of stored values 0 and 1 agrees with itself; so it does by --legend and in our codes."""
+    path, sample = dynamic_world
+    assert estimate_areas(sample=sample, reference=path)["overall_accuracy"]["value"] == 1
+    told = estimate_areas(sample=sample, reference=path, legend="dynamicworld")
+    assert told["overall_accuracy"]["value"] == 1
+    codes = np.arange(80) % 2 + np.ones((60, 1))
+    legend = Legend((LandClass(1, "Water", "#2b6cb0"), LandClass(2, "Trees", "#1f6f3f")))
+    write_classes(path.with_name("codes.tif"), codes.astype(np.uint8), legend)
+    own = estimate_areas(sample=sample, reference=path.with_name("codes.tif"))
+    assert own["overall_accuracy"]["value"] == 1
+
+
+def test_values_that_a_reference_cannot_mean_are_refused(
+    dynamic_world: tuple[Path, Path],
+) -> None:
+    """Dynamic World has no 9, the sampled map no class 10 of WorldCover: one sentence each."""
+    path, sample = dynamic_world
+    nine = write_values(path.with_name("nine.tif"), np.full(GRID.shape, 9))
+    with pytest.raises(SampleError, match=r"holds 9 at .* say by --legend"):
+        estimate_areas(sample=sample, reference=nine)
+    ten = write_values(path.with_name("ten.tif"), np.full(GRID.shape, 10))
+    with pytest.raises(SampleError, match="holds 10 at"):
+        estimate_areas(sample=sample, reference=ten, legend="worldcover")
+
+
+@pytest.mark.parametrize("text", ["0=1 1=99", "0=1 1", "a=1"])
+def test_meanings_that_were_changed_are_refused(
+    dynamic_world: tuple[Path, Path], text: str
+) -> None:
+    """A setting that leads to no class, or to nothing."""
+    path, sample = dynamic_world
+    edit(sample, f"UPDATE settings SET value = '{text}' WHERE name = 'values'")
+    with pytest.raises(SampleError, match="was changed and cannot be used"):
+        estimate_areas(sample=sample, reference=path)
 
 
 def test_references_that_do_not_fit_are_refused(sample: Path, tmp_path: Path) -> None:
