@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, fromstring, indent
 
+import numpy as np
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from landcover.errors import RasterError
-from landcover.legend import Legend
+from landcover.legend import NODATA, LandClass
+from pipeline.class_raster import ClassRaster, strips
 from pipeline.cog import open_raster, raster_grid
 from pipeline.geopackage import Layer
 from pipeline.pictures import CONFIDENCE_RAMP, Stretch, composite_stretch
-from pipeline.qgis_style import QGIS, raster_qml, xml_text
+from pipeline.qgis_style import QGIS, palette_pipe, xml_text
 
 _HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _TABLES, _IMAGES = "Tables", "Rasters"
@@ -278,10 +280,12 @@ def _srs(grid: GeoBox) -> Element:
 # Rasters
 
 
-def images_beside(folder: Path, legend: Legend, files: Mapping[str, Path | None]) -> list[Image]:
+def images_beside(
+    folder: Path, raster: ClassRaster, files: Mapping[str, Path | None]
+) -> list[Image]:
     """The rasters in the folder of the map: confidence, classes, and the composite if there is one.
 
-    files: what the map was made of, by `classes`, `confidence` and `composite`; those that lie elsewhere
+    raster: the classes, open. files: what the map was made of, by `classes`, `confidence` and `composite`; those that lie elsewhere
     are left out, for the map may travel without them. So is a composite that cannot be read.
     """
     images = []
@@ -289,7 +293,7 @@ def images_beside(folder: Path, legend: Legend, files: Mapping[str, Path | None]
     if confidence and _is_in(confidence, folder):
         images.append(_image(confidence, "Confidence (%)", lambda _: _confidence_pipe()))
     if classes and _is_in(classes, folder):
-        images.append(_image(classes, "Classes", lambda _: _class_pipe(legend)))
+        images.append(_image(classes, "Classes", lambda _: palette_pipe(_palette(raster))))
     composite = files.get("composite") or folder / "composite.tif"
     if composite.is_file() and _is_in(composite, folder):
         with contextlib.suppress(RasterError):
@@ -309,10 +313,14 @@ def _image(
     return Image(path.name, title, grid, pipe(path), checked)
 
 
-def _class_pipe(legend: Legend) -> Element:
-    pipe = fromstring(raster_qml(legend)).find("pipe")  # noqa: S314 - our own text
-    assert pipe is not None  # noqa: S101 - raster_qml makes one
-    return pipe
+def _palette(raster: ClassRaster) -> list[tuple[int, LandClass]]:
+    """Stored values with their classes; those that occur, where a class has several."""
+    codes, legend = raster.values.codes, raster.legend
+    entries = [(value, legend[code]) for value, code in codes.items() if code != NODATA]
+    if len(entries) == len(legend):
+        return entries
+    held = {value for _, rows in strips(raster.dataset) for value in np.unique(rows).tolist()}
+    return [entry for entry in entries if entry[0] in held]
 
 
 def _composite_pipe(path: Path) -> Element:

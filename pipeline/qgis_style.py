@@ -1,7 +1,7 @@
 """How QGIS draws our files: styles for polygons, tables and zones, and side-car files for the class raster."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
@@ -135,16 +135,26 @@ def polygon_sld(legend: Legend, attribute: str, layer: str) -> str:
 def raster_qml(legend: Legend) -> str:
     """QGIS style of the class raster: its classes only, with names, nodata left out."""
     root = Element("qgis", version=QGIS, styleCategories="AllStyleCategories")
+    root.append(palette_pipe((c.code, c) for c in legend.classes))
+    return _document(root, _HEAD)
+
+
+def palette_pipe(entries: Iterable[tuple[int, LandClass]]) -> Element:
+    """The part of a raster's style that draws stored values as classes.
+
+    entries: each stored value with its class.
+    """
+    pipe = Element("pipe")
     renderer = SubElement(
-        SubElement(root, "pipe"), "rasterrenderer", type="paletted", band="1", opacity="1",
-        alphaBand="-1", nodataColor="",
+        pipe, "rasterrenderer", type="paletted", band="1", opacity="1", alphaBand="-1",
+        nodataColor="",
     )  # fmt: skip
     palette = SubElement(renderer, "colorPalette")
-    for c in legend.classes:
+    for value, c in entries:
         SubElement(
-            palette, "paletteEntry", value=str(c.code), color=c.color, label=c.name, alpha="255"
+            palette, "paletteEntry", value=str(value), color=c.color, label=c.name, alpha="255"
         )
-    return _document(root, _HEAD)
+    return pipe
 
 
 def raster_attributes(legend: Legend) -> str:

@@ -161,7 +161,7 @@ def vectorize(
                 "instances": instances, "smooth": smooth,
             }
         )  # fmt: skip
-        images = images_beside(output.parent, raster.legend, files)
+        images = images_beside(output.parent, raster, files)
         try:
             write_map(paths, work.content(layers, known, images))
         except RasterError:
