@@ -148,17 +148,19 @@ def map_title(facts: Mapping[str, str]) -> str:
 def _documents(content: MapContent, facts: Mapping[str, str]) -> list[Document]:
     """A metadata record of the file, then one of each table."""
     title = map_title(facts)
-    bounds, days = _bounds(content.grid), _days(facts.get("period"))
-    place: dict[str, Any] = {"bounds": bounds, "days": days, "crs": crs_name(CRS(content.grid.crs))}
+    place: dict[str, Any] = {
+        "bounds": _bounds(content.grid), "days": _days(facts.get("period")),
+    }  # fmt: skip
     about = (
         f"Land-cover classes as polygons, with areas; classes: {', '.join(content.legend.names)}."
     )
-    whole = lineage_xml(title=title, abstract=about, facts=facts, **place)
+    crs = crs_name(CRS(content.grid.crs))
+    whole = lineage_xml(title=title, abstract=about, facts=facts, crs=crs, **place)
     documents = [Document(whole, STANDARD)]
     for layer in content.layers:
         text = lineage_xml(
             title=f"{title}: {layer.name}", abstract=layer.description, facts=facts,
-            **(place if layer.crs else {"days": days}),
+            **(place | {"crs": crs_name(CRS(layer.crs))} if layer.crs else {"days": place["days"]}),
         )  # fmt: skip
         documents.append(Document(text, STANDARD, layer.name))
     return documents

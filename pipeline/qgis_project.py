@@ -83,7 +83,7 @@ def _root(project: Project) -> Element:
     SubElement(root, "homePath", path="")
     SubElement(root, "title").text = project.title
     crs = SubElement(root, "projectCrs")
-    crs.append(_system(project.grid))
+    crs.append(_system(CRS(project.grid.crs)))
     sources: list[_Vector | _Raster] = [
         *map(_Vector, project.layers),
         *map(_Raster, project.images),
@@ -133,10 +133,10 @@ def _add_canvas(root: Element, project: Project) -> None:
     SubElement(canvas, "units").text = "degrees" if CRS(project.grid.crs).geographic else "meters"
     _add_extent(canvas, project.grid)
     SubElement(canvas, "rotation").text = "0"
-    SubElement(canvas, "destinationsrs").append(_system(project.grid))
+    SubElement(canvas, "destinationsrs").append(_system(CRS(project.grid.crs)))
     view = SubElement(root, "ProjectViewSettings", UseProjectScales="0", rotation="0")
     extent = SubElement(view, "DefaultViewExtent", _sides(project.grid))
-    extent.append(_system(project.grid))
+    extent.append(_system(CRS(project.grid.crs)))
 
 
 def _add_properties(root: Element) -> None:
@@ -167,9 +167,9 @@ def _add_extent(parent: Element, grid: GeoBox) -> None:
         SubElement(extent, name).text = value
 
 
-def _system(grid: GeoBox) -> Element:
+def _system(crs: CRS) -> Element:
     """A CRS as QGIS writes it; it goes by the WKT, the code is for show."""
-    crs, element = CRS(grid.crs), Element(_SYSTEM)
+    element = Element(_SYSTEM)
     code = crs.to_epsg()
     SubElement(element, "wkt").text = crs.proj.to_wkt("WKT2_2019")
     SubElement(element, "authid").text = f"EPSG:{code}" if code else ""
@@ -224,7 +224,7 @@ class _Vector:
         SubElement(about, "abstract").text = self.layer.description
         if self.layer.crs:
             _add_history(about, project)
-            element.append(_srs(project.grid))
+            element.append(_srs(CRS(self.layer.crs)))
         if self.layer.style:
             style = fromstring(self.layer.style.qml)  # noqa: S314 - our own text
             element.attrib |= {k: v for k, v in style.attrib.items() if k == "labelsEnabled"}
@@ -242,7 +242,8 @@ class _Raster:
 
     @property
     def id(self) -> str:
-        return _layer_id("".join(c for c in Path(self.image.file).stem if c.isalnum()) or "raster")
+        """By the title, of which there is one each: files may be called as each other or as tables."""
+        return _layer_id("raster_" + "".join(c for c in self.image.title if c.isalnum()))
 
     @property
     def title(self) -> str:
@@ -260,7 +261,7 @@ class _Raster:
         _add_source(element, self, project)
         SubElement(element, "provider").text = self.provider
         _add_extent(element, self.image.grid)
-        element.append(_srs(self.image.grid))
+        element.append(_srs(CRS(self.image.grid.crs)))
         element.append(self.image.pipe)
         return element
 
@@ -271,9 +272,9 @@ def _add_source(element: Element, source: _Vector | _Raster, project: Project) -
     SubElement(element, "layername").text = source.title
 
 
-def _srs(grid: GeoBox) -> Element:
+def _srs(crs: CRS) -> Element:
     srs = Element("srs")
-    srs.append(_system(grid))
+    srs.append(_system(crs))
     return srs
 
 

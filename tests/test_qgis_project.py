@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, fromstring
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 
 from pipeline.vectorize import vectorize
+from pipeline.zone_file import read_zones
+from pipeline.zones import zone_layers
 
 LEGEND = [
     {"code": 1, "name": "Water", "color": "#2b6cb0"},
@@ -71,3 +75,34 @@ def test_the_class_raster_is_drawn_by_its_stored_values(
     shown = {entry.attrib["value"]: entry.attrib["label"] for entry in entries}
     assert shown.items() >= expected.items()
     assert len(shown) == {"dynamicworld": 9, "corine": 2}[legend]
+
+
+def test_zones_lie_in_their_own_crs(tmp_path: Path) -> None:
+    """Zones in degrees on a map in UTM: QGIS and metadata are told degrees, for the map UTM."""
+    classes = write_raster(tmp_path / "c.tif", np.ones((20, 20)), tagged=True)
+    box = shapely.box(15.0, 48.7, 15.1, 48.8)
+    gpd.GeoDataFrame({"name": ["A"]}, geometry=[box], crs=4326).to_file(tmp_path / "z.gpkg")
+    output = tmp_path / "m.gpkg"
+    further = zone_layers(classes, output, read_zones(tmp_path / "z.gpkg", "name"))
+    vectorize(classes=classes, confidence=None, output=output, further=further)
+    drawn = {title: layer.findtext(".//authid") for title, layer in layers(output).items()}
+    assert (drawn["Zones"], drawn["Land cover"]) == ("EPSG:4326", "EPSG:32633")
+    with contextlib.closing(sqlite3.connect(output)) as database:
+        told = dict(
+            database.execute(
+                "SELECT table_name, metadata FROM gpkg_metadata JOIN gpkg_metadata_reference ON id = md_file_id"
+            )
+        )
+    assert [name for name, text in told.items() if "EPSG:4326" in text] == ["zones"]
+
+
+def test_layers_of_one_name_are_all_in_the_project(tmp_path: Path) -> None:
+    """A class raster called as the table of polygons, and a confidence called almost as it."""
+    classes = write_raster(tmp_path / "landcover.tif", [[1, 2]], tagged=True)
+    sure = write_raster(tmp_path / "land-cover.tif", [[90, 90]])
+    vectorize(classes=classes, confidence=sure, output=tmp_path / "m.gpkg")
+    root = project(tmp_path / "m.gpkg")
+    ids = [layer.findtext("id") for layer in root.iterfind("projectlayers/maplayer")]
+    assert len(set(ids)) == len(ids) == 5
+    tree = [str(leaf.get("id")) for leaf in root.iter("layer-tree-layer")]
+    assert sorted(tree) == sorted(map(str, ids))
