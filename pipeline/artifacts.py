@@ -10,7 +10,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -57,6 +57,21 @@ def scratch_path(path: Path) -> Iterator[Path]:
     finally:
         for leftover in path.parent.glob(glob.escape(partial.name) + "*"):
             leftover.unlink(missing_ok=True)
+
+
+def check_distinct(inputs: Mapping[str, Path | str | None], outputs: Mapping[str, Path]) -> None:
+    """Raise SettingsError where a file would be written over one that is read, or over another.
+
+    inputs, outputs: files by what they are to the user, to be named in the message; inputs may be names
+    that are no file, or None.
+    """
+    places = {Path(path).resolve(): name for name, path in inputs.items() if path is not None}
+    for name, path in outputs.items():
+        other = places.setdefault(path.resolve(), name)
+        if other != name:
+            raise SettingsError(
+                f"{path} is both {other} and {name}; they cannot be one file: give each a name of its own."
+            )
 
 
 def _check_not_edited(path: Path) -> None:

@@ -26,7 +26,7 @@ from landcover.legend import LandClass, Legend
 from landcover.spectral_change import SpectralChange
 from landcover.transition_groups import IMPLAUSIBLE, SEASONAL, Transitions
 from landcover.transitions import PAIRS, TransitionMatrix, class_changes, pair_codes, pair_of
-from pipeline.artifacts import scratch_path, write_json, write_text
+from pipeline.artifacts import check_distinct, scratch_path, write_json, write_text
 from pipeline.change_polygons import write_changes
 from pipeline.change_record import ChangeRecord, guard_rows, transition_rows
 from pipeline.change_report import write_change_report
@@ -129,6 +129,11 @@ def change(
     settings = settings or ChangeSettings()
     if strip_rows is not None and strip_rows < 1:
         raise SettingsError(f"The rows of a strip are {strip_rows}; give 1 or more.")
+    given = {
+        "the transitions": settings.table, "the legend": legend, "the legend after": legend_after,
+        "the crosswalk": crosswalk,
+    }  # fmt: skip
+    check_distinct(given, {"the table of changes": output / "transitions.csv"})
     with open_pair(
         before, after, output, legend=legend, legend_after=legend_after, crosswalk=crosswalk
     ) as pair:

@@ -478,13 +478,11 @@ def vectorize(
     """Turn a class raster into one valid coverage of polygons with hectares."""
     from pipeline.map_file import output_files
     from pipeline.vectorize import vectorize
-    from pipeline.zones import zone_layers
 
     details = vectorize(
         classes=classes, confidence=confidence, composite=composite, output=output, legend=legend,
         min_area=min_area, simplify=simplify, connectivity=connectivity, instances=instances or (),
-        smooth=smooth or (), further=zone_layers(classes, output, _zones(zones, zone_id, zone_layer), legend),
-        formats=formats or (),
+        smooth=smooth or (), zones=_zones(zones, zone_id, zone_layer), formats=formats or (),
     )  # fmt: skip
     names = ", ".join(map(str, output_files(output, formats or ())))
     typer.echo(f"{details['polygons']:,} polygons, {details['area_ha']:,.2f} ha: {names}")

@@ -19,7 +19,7 @@ from landcover.antimeridian import near_grid
 from landcover.area_estimation import LabelledSample, Measure
 from landcover.errors import SampleError, SettingsError
 from landcover.legend import NODATA
-from pipeline.artifacts import write_json, write_text
+from pipeline.artifacts import check_distinct, write_json, write_text
 from pipeline.cog import open_raster, raster_grid
 from pipeline.csv_table import csv_text
 from pipeline.sample_file import SampleFile, read_sample
@@ -52,7 +52,10 @@ def estimate_areas(
     Raises SampleError where labels are missing or are no classes, or a stratum has too few; SettingsError
     where `areas` is of another map; RasterError where the reference cannot be read.
     """
-    table = _csv_path(output, sample) if output else None
+    given: dict[str, Path | str | None] = {
+        "the sample": sample, "the areas": areas, "the reference": reference, "the legend": legend,
+    }  # fmt: skip
+    table = _csv_path(output, given) if output else None
     file = read_sample(sample)
     labels = file.labels if reference is None else _from_raster(reference, file, legend)
     unlabelled = int((labels == NODATA).sum())
@@ -272,13 +275,15 @@ def _read_areas(path: Path, file: SampleFile) -> dict[int, dict[str, float | Non
     return {code: {"polygon_ha": polygons.get(code)} for code in codes}
 
 
-def _csv_path(output: Path, sample: Path) -> Path:
-    """Where the table goes; SettingsError where one of the two would overwrite what must stay."""
-    if output.suffix.lower() != ".json" or output.resolve() == sample.resolve():
+def _csv_path(output: Path, given: Mapping[str, Path | str | None]) -> Path:
+    """Where the table goes; SettingsError where one of the two would overwrite what was given."""
+    if output.suffix.lower() != ".json":
         raise SettingsError(
             f"The result would be {output}; name a file that ends in .json (its table goes into a .csv beside it)."
         )
-    return output.with_suffix(".csv")
+    table = output.with_suffix(".csv")
+    check_distinct(given, {"the result": output, "its table": table})
+    return table
 
 
 def _matrix_table(result: Mapping[str, Any]) -> Table:

@@ -25,7 +25,7 @@ from pipeline.job import Job
 from pipeline.raster_files import side_files
 from pipeline.tabulate import crosswalk_path, load_crosswalks, tabulate
 from pipeline.zone_file import Zones, read_zones
-from pipeline.zones import LONG, WIDE, zone_layers
+from pipeline.zones import LONG, WIDE
 
 Work = Callable[[], dict[str, Any]]
 
@@ -320,7 +320,6 @@ def _vectorize(job: Job, zones: Zones | None) -> Work:
         from pipeline.vectorize import vectorize
 
         return vectorize(
-            further=zone_layers(job.folder / "classes.tif", job.folder / "landcover.gpkg", zones),
             classes=job.folder / "classes.tif",
             confidence=job.folder / "confidence.tif",
             composite=job.folder / "composite.tif",
@@ -329,6 +328,7 @@ def _vectorize(job: Job, zones: Zones | None) -> Work:
             simplify=job.simplify,
             connectivity=job.connectivity,
             instances=job.instances,
+            zones=zones,
             formats=job.formats,
             facts=_map_facts(job),
         )

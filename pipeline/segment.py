@@ -25,7 +25,7 @@ from landcover.models import Checkpoint, ModelSpec, load_checkpoint
 from landcover.runtimes import Runtime, open_runtime
 from landcover.smoothing import Step, parse_steps
 from landcover.tiling import TileGrid
-from pipeline.artifacts import atomic_path, code_version, fingerprint
+from pipeline.artifacts import atomic_path, check_distinct, code_version, fingerprint
 from pipeline.band_segmenter import Tick, segment_rows, smoothed_rows
 from pipeline.cog import assemble_cog
 from pipeline.cog_profile import CogProfile
@@ -103,7 +103,8 @@ def segment(
         "probabilities": probabilities,
     }  # fmt: skip
     outputs = {name: path for name, path in paths.items() if path is not None}
-    _check_distinct(image, outputs)
+    given = {f"the model {path}": path for path in models}
+    check_distinct(given if "://" in str(image) else given | {"the image": Path(image)}, outputs)
     checkpoints = [load_checkpoint(path) for path in models]
     spec = checkpoints[0].spec
     source = open_image(image, spec.bands)
@@ -189,16 +190,6 @@ def segment_image(
         "agreement_with_fp32": choice.agreement, "speeds_mpx_s": choice.megapixels_per_second,
         "temperatures": [spec.temperature for spec in specs], "model_sha256": hashes[0],
     }  # fmt: skip
-
-
-def _check_distinct(image: Path | str, outputs: Mapping[str, Path]) -> None:
-    places: dict[Path, str] = {} if "://" in str(image) else {Path(image).resolve(): "the image"}
-    for name, path in outputs.items():
-        other = places.setdefault(path.resolve(), name)
-        if other != name:
-            raise SettingsError(
-                f"{path} is both {other} and {name}; they cannot be one file: give each a name of its own."
-            )
 
 
 def _tile_grid(

@@ -17,7 +17,7 @@ from landcover.area import PixelAreas, Tally
 from landcover.errors import LegendError, RasterError, SettingsError
 from landcover.legend import Legend
 from landcover.trajectories import Transitions, last_change, most_likely, stable_classes
-from pipeline.artifacts import Report, write_text
+from pipeline.artifacts import Report, check_distinct, write_text
 from pipeline.class_raster import ClassRaster, open_classes
 from pipeline.cog import CogProfile, open_cog, open_raster, raster_grid
 from pipeline.confidence_raster import check_confidence, percent_strips
@@ -92,6 +92,9 @@ def series(
     Returns `stable_ha`, `changed_ha` and `dates`. Raises RasterError, LegendError or SettingsError where the
     maps or the table cannot be used.
     """
+    check_distinct(
+        {"the legend": legend, "the probabilities": table}, {"the table": output / "hectares.csv"}
+    )
     with contextlib.ExitStack() as stack:
         rasters = [
             stack.enter_context(

@@ -7,11 +7,12 @@ from typing import Any
 
 from landcover.errors import SettingsError
 from landcover.legend import Legend
+from pipeline.artifacts import check_distinct
 from pipeline.class_raster import open_classes
 from pipeline.crosswalk_areas import NamedCrosswalk, crosswalk_areas, load_crosswalk
 from pipeline.summarize import summarize
 from pipeline.zone_file import Zones
-from pipeline.zones import ZoneTable, measure_zones, write_zone_tables
+from pipeline.zones import LONG, WIDE, ZoneTable, measure_zones, write_zone_tables
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,12 @@ def tabulate(
     with open_classes(classes, output, legend) as raster:
         known = raster.legend
         walks = load_crosswalks(crosswalks, known)
+        given = {"the polygons": polygons, "the legend": legend}
+        given |= {"the zones": zones.path} if zones else {}
+        check_distinct(
+            given | {f"the crosswalk {name}": name for name in crosswalks},
+            _outputs(output, zones, walks),
+        )
         table = measure_zones(raster, zones) if zones else None
     details = summarize(classes=classes, output=output, legend=legend, polygons=polygons)
     if table:
@@ -61,6 +68,16 @@ def tabulate(
         for walk in walks
     }
     return AreaTables(details, made, table)
+
+
+def _outputs(output: Path, zones: Zones | None, walks: Sequence[NamedCrosswalk]) -> dict[str, Path]:
+    """The tables by what they are."""
+    by_zone = {f"the table {name}": output.with_name(name) for name in (LONG, WIDE)}
+    return (
+        {"the area table": output}
+        | (by_zone if zones else {})
+        | {f"the table in {walk.target}": crosswalk_path(output, walk) for walk in walks}
+    )
 
 
 def load_crosswalks(given: Sequence[str], legend: Legend) -> list[NamedCrosswalk]:

@@ -17,6 +17,7 @@ from landcover.area import ClassArea, Tally, check_codes, class_table
 from landcover.errors import RasterError, SettingsError
 from landcover.legend import Legend
 from landcover.region_tally import Observed
+from pipeline.artifacts import check_distinct
 from pipeline.class_polygons import Batch, ClassPolygons, Pixels
 from pipeline.class_raster import ClassRaster, open_classes, strips
 from pipeline.cog import open_raster, raster_grid
@@ -34,6 +35,8 @@ from pipeline.map_file import MapContent, output_files, write_map
 from pipeline.qgis_project import Image, images_beside
 from pipeline.qgis_style import polygon_qml, polygon_sld, table_qml
 from pipeline.smoothed_strips import class_steps, smoothed_strips
+from pipeline.zone_file import Zones
+from pipeline.zones import measure_zones, zone_layer
 
 _STRIP_PIXELS = 2**20
 """Pixels of a strip, at most, unless a row has more; half a dozen are in memory, 60 bytes a pixel."""
@@ -94,7 +97,7 @@ def vectorize(
     instances: Sequence[str] = (),
     smooth: Sequence[str] = (),
     strip_rows: int | None = None,
-    further: Sequence[Layer] = (),
+    zones: Zones | None = None,
     formats: Sequence[str] = (),
     facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -112,8 +115,8 @@ def vectorize(
     by a corner are one feature, a multipolygon. instances: names or codes of countable classes, whose
     regions get a layer of their own with their shapes. smooth: steps of landcover.smoothing that are done
     before everything else, such as `majority:1`. strip_rows: rows read at a time; they change
-    neither polygons nor numbers. further: layers made elsewhere that go into the GeoPackage too, such as
-    `zones`. formats: further files beside the output, see `map_file.FORMATS`.
+    neither polygons nor numbers. zones: polygons whose hectares by class become the layer `zones` of a
+    GeoPackage. formats: further files beside the output, see `map_file.FORMATS`.
     facts: what else is known of the map, for `run`; no folders, no secrets.
     Returns the number of polygons, their hectares, pixels and vertices, what was merged, and the worst
     displacement.
@@ -130,6 +133,11 @@ def vectorize(
         if sure:
             check_confidence(sure)
         paths = output_files(output, formats)
+        files = {"classes": classes, "confidence": confidence, "composite": composite}
+        given = {f"the {name}": path for name, path in files.items()} | {"the legend": legend}
+        given |= {"the zones": zones.path} if zones else {}
+        check_distinct(given, {f"the map ({path.suffix})": path for path in paths})
+        by_zone = [zone_layer(measure_zones(raster, zones))] if zones else []
         seen = Observations.of(image)
         read: Callable[[], Iterator[Pixels]] = functools.partial(
             _strips, raster, sure, seen, strip_rows or _strip_rows(raster)
@@ -151,8 +159,7 @@ def vectorize(
                     read, raster, countable, known=sure is not None, corners=connectivity == 8
                 )
             )
-        layers += further
-        files = {"classes": classes, "confidence": confidence, "composite": composite}
+        layers += by_zone
         known = shown_facts(
             dict(facts or {})
             | source_facts(files, legend, raster.grid)

@@ -35,8 +35,10 @@ class Zones:
     polygons: tuple[BaseGeometry, ...]
     """Polygon or multipolygon of each zone, valid, in `crs`, x first."""
     crs: pyproj.CRS
+    path: Path
+    """The file."""
     source: str
-    """The file, for messages."""
+    """File and layer, for messages."""
     notes: tuple[str, ...] = ()
     """What was repaired, united or left out, in sentences."""
 
@@ -76,7 +78,10 @@ def read_zones(path: Path, zone_id: str | None, layer: str | None = None) -> Zon
             f"{where} has no coordinate reference system; set it (in QGIS: Layer, Set CRS) and save again."
         )
     ids = _ids(frame[zone_id], where, str(zone_id))
-    return _gather(ids, list(frame.geometry), pyproj.CRS(frame.crs), where)
+    found, notes = _gather(ids, list(frame.geometry), where)
+    return Zones(
+        tuple(found), tuple(found.values()), pyproj.CRS(frame.crs), path, where, tuple(notes)
+    )
 
 
 def _line(error: Exception) -> str:
@@ -152,8 +157,9 @@ def _text(value: Any) -> str:
 
 
 def _gather(
-    ids: list[str], geometries: list[BaseGeometry | None], crs: pyproj.CRS, where: str
-) -> Zones:
+    ids: list[str], geometries: list[BaseGeometry | None], where: str
+) -> tuple[dict[str, BaseGeometry], list[str]]:
+    """Polygons by id, and what was done to them in sentences."""
     parts: dict[str, list[BaseGeometry]] = {}
     notes: dict[str, list[str]] = {}
     for number, (name, geometry) in enumerate(zip(ids, geometries, strict=True), start=1):
@@ -168,13 +174,14 @@ def _gather(
         raise RegionError(
             f"{where} holds no polygon with an area and a name; it needs at least one."
         )
-    polygons = [
-        shapely.union_all(found) if len(found) > 1 else found[0] for found in parts.values()
-    ]
+    polygons = {
+        name: shapely.union_all(found) if len(found) > 1 else found[0]
+        for name, found in parts.items()
+    }
     said = [f"{_listed(names)}: {note}." for note, names in notes.items()]
     if nameless := ids.count(""):
         said.append(f"{nameless} of {len(ids)} features have no zone id and were left out.")
-    return Zones(tuple(parts), tuple(polygons), crs, where, tuple(said))
+    return polygons, said
 
 
 def _listed(names: list[str], most: int = 5) -> str:

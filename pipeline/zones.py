@@ -20,7 +20,7 @@ from landcover.pixel_cover import PixelCover
 from landcover.zone_areas import zone_areas
 from landcover.zone_drawing import ZoneDrawing
 from pipeline.artifacts import write_text
-from pipeline.class_raster import ClassRaster, open_classes
+from pipeline.class_raster import ClassRaster
 from pipeline.csv_table import csv_text
 from pipeline.geopackage import Layer, Style
 from pipeline.qgis_style import zone_qml
@@ -201,16 +201,6 @@ def _aliases(legend: Legend) -> dict[str, str]:
             "covered_percent": "Covered (%)",
         }
     )  # fmt: skip
-
-
-def zone_layers(
-    classes: Path, output: Path, zones: Zones | None, legend: str | None = None
-) -> list[Layer]:
-    """The layer `zones` of a class raster, to be written into `output`; none without zones."""
-    if zones is None:
-        return []
-    with open_classes(classes, output, legend) as raster:
-        return [zone_layer(measure_zones(raster, zones))]
 
 
 def zone_screen(table: ZoneTable) -> Table:

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from landcover.errors import SettingsError
 from pipeline.artifacts import (
     Ledger,
     atomic_path,
+    check_distinct,
     fingerprint,
     only_run,
     remove_partials,
@@ -64,6 +66,22 @@ def test_what_a_killed_process_left_for_a_path_goes(
         partial.write_text("new")
     assert {path.name for path in tmp_path.iterdir()} - {"a.tif"} == others
     assert (tmp_path / "a.tif").exists() == (gives is atomic_path)
+
+
+def test_files_that_are_given_and_made_are_told_apart(tmp_path: Path) -> None:
+    """One file under two names, a link to it, or two outputs of one name: both are named."""
+    (tmp_path / "a").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    check_distinct(
+        {"one": tmp_path / "a", "two": tmp_path / "a", "none": None}, {"b": tmp_path / "b"}
+    )
+    for name in ("a", "x/../a", "link"):
+        with pytest.raises(
+            SettingsError, match="is both the map and the table; they cannot be one"
+        ):
+            check_distinct({"the map": str(tmp_path / "a")}, {"the table": tmp_path / name})
+    with pytest.raises(SettingsError, match="is both b and c"):
+        check_distinct({}, {"b": tmp_path / "b", "c": tmp_path / "b"})
 
 
 def test_partials_of_a_killed_run_are_removed(tmp_path: Path) -> None:

@@ -312,6 +312,15 @@ def test_other_grids_are_aligned_and_said_so(tmp_path: Path):
     assert "different grids" in (tmp_path / "out/report.html").read_text()
 
 
+def test_a_table_of_transitions_is_not_written_over(tmp_path: Path):
+    """A table called transitions.csv in the folder of the output is refused before anything is done."""
+    with pytest.raises(SettingsError, match="is both the transitions and the table of changes"):
+        run(
+            tmp_path / "a", tmp_path / "b", tmp_path / "out",
+            settings=replace(OFF, table=tmp_path / "out/transitions.csv"),
+        )  # fmt: skip
+
+
 def test_other_legends_go_through_a_crosswalk(tmp_path: Path):
     """Without one they are refused; with one the second map is read in the first's classes."""
     before = np.full((96, 120), 2, np.uint8)

@@ -316,6 +316,17 @@ def test_the_result_overwrites_nothing_else(sample: Path, name: str) -> None:
     assert sample.read_bytes() == before
 
 
+def test_the_table_of_the_result_overwrites_no_areas(sample: Path, tmp_path: Path) -> None:
+    """areas.csv lies beside areas.json: it is what was given, and stays."""
+    label_all(sample)
+    table = tmp_path / "areas.csv"
+    summarize(classes=tmp_path / "classes.tif", output=table)
+    before = table.read_bytes()
+    with pytest.raises(SettingsError, match="is both the areas and its table"):
+        estimate_areas(sample=sample, areas=table, output=tmp_path / "areas.json")
+    assert table.read_bytes() == before
+
+
 def test_equal_labels_give_equal_bytes(sample: Path, tmp_path: Path) -> None:
     """The same sample is estimated to the same files, which name no folder."""
     label_all(sample, {3: 5, 4: 1})

@@ -23,7 +23,6 @@ from pipeline.pictures import composite_stretch
 from pipeline.qgis_style import polygon_qml, write_raster_style, zone_qml
 from pipeline.vectorize import vectorize
 from pipeline.zone_file import read_zones
-from pipeline.zones import zone_layers
 
 PYTHON = "/usr/bin/python3"
 """The system's Python: QGIS of a distribution belongs to it."""
@@ -364,10 +363,7 @@ def test_zones_lie_above_the_map_in_the_project(tmp_path: Path):
     )
     zones = read_zones(tmp_path / "zones.gpkg", "name", None)
     output = tmp_path / "landcover.gpkg"
-    vectorize(
-        classes=tmp_path / "classes.tif", confidence=None, output=output,
-        further=zone_layers(tmp_path / "classes.tif", output, zones),
-    )  # fmt: skip
+    vectorize(classes=tmp_path / "classes.tif", confidence=None, output=output, zones=zones)
     script = (
         "import sys, json; from qgis.core import QgsApplication, QgsProject;"
         "a = QgsApplication([], False); a.initQgis(); p = QgsProject.instance();"

@@ -18,7 +18,6 @@ from affine import Affine
 
 from pipeline.vectorize import vectorize
 from pipeline.zone_file import read_zones
-from pipeline.zones import zone_layers
 
 LEGEND = [
     {"code": 1, "name": "Water", "color": "#2b6cb0"},
@@ -83,8 +82,8 @@ def test_zones_lie_in_their_own_crs(tmp_path: Path) -> None:
     box = shapely.box(15.0, 48.7, 15.1, 48.8)
     gpd.GeoDataFrame({"name": ["A"]}, geometry=[box], crs=4326).to_file(tmp_path / "z.gpkg")
     output = tmp_path / "m.gpkg"
-    further = zone_layers(classes, output, read_zones(tmp_path / "z.gpkg", "name"))
-    vectorize(classes=classes, confidence=None, output=output, further=further)
+    zones = read_zones(tmp_path / "z.gpkg", "name")
+    vectorize(classes=classes, confidence=None, output=output, zones=zones)
     drawn = {title: layer.findtext(".//authid") for title, layer in layers(output).items()}
     assert (drawn["Zones"], drawn["Land cover"]) == ("EPSG:4326", "EPSG:32633")
     with contextlib.closing(sqlite3.connect(output)) as database:

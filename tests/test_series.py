@@ -88,6 +88,12 @@ def test_a_table_of_transitions_is_taken(tmp_path: Path):
     assert read(tmp_path / "out/last_change.tif").tolist() == [[0, 0], [0, 0]]
 
 
+def test_a_table_of_transitions_is_not_written_over(tmp_path: Path):
+    """A table called hectares.csv in the folder of the output is refused before anything is done."""
+    with pytest.raises(SettingsError, match="is both the probabilities and the table"):
+        series(maps=write_maps(tmp_path), output=tmp_path, table=tmp_path / "hectares.csv")
+
+
 def test_strips_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Row by row the files have the same bytes."""
     grid = GeoBox((70, 50), GRID.affine, "EPSG:6933")

@@ -23,7 +23,7 @@ from pipeline.summarize import summarize
 from pipeline.tabulate import tabulate
 from pipeline.vectorize import vectorize
 from pipeline.zone_file import read_zones
-from pipeline.zones import class_columns, measure_zones, zone_layers
+from pipeline.zones import class_columns, measure_zones
 from tests.limited import landcover_each
 from tests.run_folder import write_classes
 
@@ -146,6 +146,43 @@ def test_the_details_are_json_and_count_the_zones(classes: Path) -> None:
     assert sum(by_name.values()) == pytest.approx(details["area_ha"], rel=1e-12)
 
 
+@pytest.mark.parametrize("name", ["zones.csv", "zones_wide.csv"])
+def test_no_table_is_written_over_another(classes: Path, name: str) -> None:
+    """An area table called as one by zone would be lost: it is refused, and nothing is written."""
+    zones = read_zones(write_zones(classes.with_name("z.gpkg")), "name")
+    with pytest.raises(SettingsError, match=f"{name} is both the area table and the table {name}"):
+        tabulate(classes=classes, output=classes.with_name(name), zones=zones)
+    assert not list(classes.parent.glob("*.csv"))
+
+
+def test_a_crosswalk_is_not_written_over(classes: Path) -> None:
+    """A crosswalk called areas.csv in the folder of the tables: it is refused and stays."""
+    table = classes.with_name("areas.csv")
+    table.write_text(
+        'from_code,from_name,to_code,to_name,lossy\n1,Water,1,W,no\n4,"=Trees, tall",2,T,no\n'
+    )
+    before = table.read_bytes()
+    with pytest.raises(SettingsError, match=r"is both the crosswalk .* and the area table"):
+        make(classes, crosswalks=[str(table)])
+    assert table.read_bytes() == before
+
+
+@pytest.mark.parametrize(("output", "formats"), [("d.gpkg", []), ("m.gpkg", ["flatgeobuf"])])
+def test_zones_are_not_written_over(classes: Path, output: str, formats: list[str]) -> None:
+    """A map, or a further format of it, under the name of the districts: they stay."""
+    path = write_zones(classes.with_name("d.gpkg"))
+    if formats:
+        path = classes.with_name("m.fgb")
+        gpd.read_file(classes.with_name("d.gpkg")).to_file(path, driver="FlatGeobuf")
+    before, zones = path.read_bytes(), read_zones(path, "name")
+    with pytest.raises(SettingsError, match=f"{path.name} is both the zones and the map"):
+        vectorize(
+            classes=classes, confidence=None, output=classes.with_name(output), zones=zones,
+            formats=formats,
+        )  # fmt: skip
+    assert path.read_bytes() == before
+
+
 def test_a_rerun_gives_the_same_bytes(classes: Path) -> None:
     """Tables and layer depend on raster and zones only."""
     made = []
@@ -154,9 +191,7 @@ def test_a_rerun_gives_the_same_bytes(classes: Path) -> None:
         zones = read_zones(write_zones(classes.with_name(f"{name}.gpkg")), "name")
         tabulate(classes=classes, output=folder / "areas.csv", zones=zones)
         gpkg = folder / "map.gpkg"
-        vectorize(
-            classes=classes, confidence=None, output=gpkg, further=zone_layers(classes, gpkg, zones)
-        )
+        vectorize(classes=classes, confidence=None, output=gpkg, zones=zones)
         made.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert made[0] == made[1]
     assert set(made[0]) == {"areas.csv", "zones.csv", "zones_wide.csv", "map.gpkg"}
@@ -166,8 +201,7 @@ def test_the_layer_of_the_geopackage(classes: Path) -> None:
     """Layer `zones`: the polygons in their own CRS, names as they are, and the wide columns."""
     path = write_zones(classes.with_name("z.gpkg"), crs="EPSG:4326")
     zones, output = read_zones(path, "name"), classes.with_name("map.gpkg")
-    further = zone_layers(classes, output, zones)
-    vectorize(classes=classes, confidence=None, output=output, further=further)
+    vectorize(classes=classes, confidence=None, output=output, zones=zones)
     layer = gpd.read_file(output, layer="zones")
     assert list(layer["zone"]) == list(ZONES)
     assert layer.crs == "EPSG:4326"
@@ -323,4 +357,7 @@ def test_what_cannot_be_done_is_said(classes: Path) -> None:
     classes.with_name("many.csv").write_text("\n".join(lines))
     zones = read_zones(write_zones(classes.with_name("z.gpkg")), "name")
     with pytest.raises(SettingsError, match="1,998 classes"):
-        zone_layers(classes, classes.with_name("o.gpkg"), zones, str(classes.with_name("many.csv")))
+        vectorize(
+            classes=classes, confidence=None, output=classes.with_name("o.gpkg"), zones=zones,
+            legend=str(classes.with_name("many.csv")),
+        )  # fmt: skip
