@@ -18,6 +18,7 @@ from shapely.geometry.base import BaseGeometry
 from landcover.errors import RegionError, SettingsError
 
 _LONGEST_ID = 200
+_WHOLE = frozenset({"int16", "int32", "int64"})
 _NO_NAME = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _UNREADABLE = (
@@ -68,8 +69,13 @@ def read_zones(path: Path, zone_id: str | None, layer: str | None = None) -> Zon
                 "ignore", UserWarning
             )  # measured points and the like; refused below
             name = _layer(path, layer)
-            _check_column(path, name, zone_id)
+            kind = _column_kind(path, name, zone_id)
             frame = pyogrio.read_dataframe(path, layer=name, columns=[zone_id], force_2d=True)
+            values = frame[zone_id].tolist()
+            if (
+                kind in _WHOLE
+            ):  # beside a gap the frame has floats, which do not tell long numbers apart
+                values = _exact(path, name, str(zone_id))
     except _UNREADABLE as error:
         raise RegionError(f"{path} cannot be read as a vector file: {_line(error)}.") from error
     where = f"{path}, layer {_shown(name)}"
@@ -77,7 +83,7 @@ def read_zones(path: Path, zone_id: str | None, layer: str | None = None) -> Zon
         raise RegionError(
             f"{where} has no coordinate reference system; set it (in QGIS: Layer, Set CRS) and save again."
         )
-    ids = _ids(frame[zone_id], where, str(zone_id))
+    ids = _ids(values, where, str(zone_id))
     found, notes = _gather(ids, list(frame.geometry), where)
     return Zones(
         tuple(found), tuple(found.values()), pyproj.CRS(frame.crs), path, where, tuple(notes)
@@ -109,7 +115,14 @@ def _may_hold_polygons(kind: str) -> bool:
     return "Polygon" in kind or "Surface" in kind or kind in {"Unknown", "GeometryCollection"}
 
 
-def _check_column(path: Path, layer: str, zone_id: str | None) -> None:
+def _exact(path: Path, layer: str, column: str) -> list[Any]:
+    """Values of a column as they are stored, None where there is none."""
+    _, table = pyogrio.read_arrow(path, layer=layer, columns=[column], read_geometry=False)
+    return list(table.column(0).to_pylist())
+
+
+def _column_kind(path: Path, layer: str, zone_id: str | None) -> str:
+    """Type of the column of ids; SettingsError where it is not there."""
     info = pyogrio.read_info(path, layer=layer)
     columns = [str(column) for column in info["fields"]]
     if zone_id is None or zone_id not in columns:
@@ -121,11 +134,12 @@ def _check_column(path: Path, layer: str, zone_id: str | None) -> None:
         )
     if info["geometry_type"] is None:
         raise RegionError(f"{path}, layer {layer} is a table without geometry; zones are polygons.")
+    return str(info["dtypes"][columns.index(zone_id)])
 
 
-def _ids(values: Any, where: str, column: str) -> list[str]:
+def _ids(values: list[Any], where: str, column: str) -> list[str]:
     """Ids as text, empty where there is none."""
-    ids = [_text(value) for value in values.tolist()]
+    ids = [_text(value) for value in values]
     for number, text in enumerate(ids, start=1):
         if len(text) > _LONGEST_ID or not is_name(text):
             raise RegionError(
@@ -202,10 +216,16 @@ def _sound(geometry: BaseGeometry | None, where: str) -> tuple[BaseGeometry | No
     if not np.isfinite(shapely.get_coordinates(geometry)).all():
         raise RegionError(f"{where} has coordinates that are not finite; repair or delete it.")
     note = "" if geometry.is_valid else "a polygon that crossed itself was repaired"
-    sound = geometry if geometry.is_valid else _polygons(shapely.make_valid(geometry))
+    sound = geometry if geometry.is_valid else _repaired(geometry)
     if sound.area == 0:
         return None, "a feature without area was left out"
     return sound, note
+
+
+def _repaired(geometry: BaseGeometry) -> BaseGeometry:
+    """Valid polygons of the same ground: each part by itself, so that what parts share stays and counts once."""
+    parts = [_polygons(shapely.make_valid(part)) for part in shapely.get_parts(geometry)]
+    return shapely.union_all(parts) if len(parts) > 1 else parts[0]
 
 
 def _polygons(geometry: BaseGeometry) -> BaseGeometry:

@@ -4,9 +4,11 @@ import warnings
 from pathlib import Path
 
 import geopandas as gpd
+import pandas as pd
 import pyogrio
 import pytest
 from pyproj import CRS
+from shapely.affinity import translate
 from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point, Polygon, box
 
 from landcover.errors import LandcoverError, RegionError, SettingsError
@@ -66,6 +68,27 @@ def test_crossed_polygons_are_repaired(tmp_path: Path) -> None:
     assert zones.polygons[0].is_valid
     assert zones.polygons[0].area == 2
     assert zones.notes == ("Zone a: a polygon that crossed itself was repaired.",)
+
+
+def test_parts_that_overlap_count_once(tmp_path: Path) -> None:
+    """Two squares of 4 that share 1 cover 7, as one feature or as two; a bow tie among parts adds its 2."""
+    squares = [box(0, 0, 2, 2), box(1, 1, 3, 3)]
+    for shapes in ([MultiPolygon(squares)], squares):
+        path = write(tmp_path / "z.gpkg", ["a"] * len(shapes), list(shapes))
+        assert read_zones(path, "name").polygons[0].area == 7
+    apart = translate(BOW_TIE, 9)
+    zones = read_zones(write(tmp_path / "y.gpkg", ["a"], [MultiPolygon([*squares, apart])]), "name")
+    assert zones.polygons[0].area == 9
+    assert zones.polygons[0].is_valid
+
+
+def test_long_numbers_beside_gaps_stay_apart(tmp_path: Path) -> None:
+    """2^53 and the number after it are two zones, though floats do not tell them apart."""
+    ids = pd.array([2**53, 2**53 + 1, None], dtype="Int64")
+    frame = gpd.GeoDataFrame({"name": ids}, geometry=[box(k, 0, k + 1, 1) for k in range(3)], crs=32633)  # fmt: skip
+    for name in ("z.gpkg", "z.geojson", "z.shp"):
+        frame.to_file(tmp_path / name)
+        assert read_zones(tmp_path / name, "name").ids == ("9007199254740992", "9007199254740993")
 
 
 def test_what_has_no_area_is_left_out(tmp_path: Path) -> None:
