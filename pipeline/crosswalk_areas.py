@@ -14,7 +14,7 @@ from landcover.crosswalk import Crosswalk, CrosswalkArea, CrosswalkRow
 from landcover.errors import LegendError
 from landcover.legend import Legend
 from pipeline.artifacts import fingerprint, write_text
-from pipeline.csv_table import csv_text
+from pipeline.csv_table import csv_lines, csv_text
 from pipeline.zone_file import is_name
 
 _FOLDER = Path(__file__).with_name("crosswalks")
@@ -88,8 +88,7 @@ def read_crosswalk(path: Path) -> Crosswalk:
             f"The crosswalk '{path}' is neither one of {', '.join(TARGETS)} nor a CSV file with the columns "
             f"{', '.join(_COLUMNS)}: {error}."
         ) from error
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    rows = csv.DictReader(lines)
+    rows = csv.DictReader(csv_lines(text))
     if missing := [name for name in _COLUMNS[:-1] if name not in (rows.fieldnames or ())]:
         raise LegendError(
             f"{path} lacks the columns {', '.join(missing)}; a crosswalk has {', '.join(_COLUMNS)}."

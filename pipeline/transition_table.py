@@ -6,6 +6,7 @@ from pathlib import Path
 
 from landcover.errors import LegendError
 from landcover.transition_groups import TransitionRule, TransitionTable
+from pipeline.csv_table import csv_lines
 
 _FOLDER = Path(__file__).with_name("transitions")
 _RULE = ("from_kind", "to_kind", "group", "plausibility", "color")
@@ -36,9 +37,7 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeError) as error:
         raise LegendError(f"The table of transitions {path} cannot be read: {error}.") from error
-    table = csv.DictReader(
-        line for line in text.splitlines() if line.strip() and not line.startswith("#")
-    )
+    table = csv.DictReader(csv_lines(text))
     if not set(columns) <= set(table.fieldnames or ()):
         raise LegendError(
             f"{path} has the columns {', '.join(table.fieldnames or ())}; it needs {', '.join(columns)}."

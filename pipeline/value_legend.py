@@ -14,6 +14,7 @@ from rasterio.io import DatasetReader
 from landcover.errors import LegendError
 from landcover.legend import NODATA, LandClass, Legend, shown_codes
 from pipeline.cog import read_legend
+from pipeline.csv_table import csv_lines
 
 _FOLDER = Path(__file__).with_name("legends")
 NAMES = tuple(sorted(path.stem for path in _FOLDER.glob("*.csv")))
@@ -88,8 +89,7 @@ def _from_csv(path: Path, given: str) -> ValueLegend:
             f"The legend '{given}' is neither one of {', '.join(NAMES)} nor a CSV file with the "
             f"columns value, name, color: {error}."
         ) from error
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    rows = csv.DictReader(lines)
+    rows = csv.DictReader(csv_lines(text))
     if not {"value", "name", "color"} <= set(rows.fieldnames or ()):
         raise LegendError(
             f"{path} has the columns {', '.join(rows.fieldnames or ())}; a legend needs value, name, color."

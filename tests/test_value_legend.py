@@ -12,7 +12,7 @@ from affine import Affine
 
 from landcover.errors import LegendError
 from pipeline.summarize import summarize
-from pipeline.value_legend import NAMES, value_legend
+from pipeline.value_legend import NAMES, named_legend, value_legend
 from pipeline.vectorize import vectorize
 
 UTM = Affine(10, 0, 600_000, 0, -10, 6_700_000)
@@ -94,6 +94,20 @@ def test_a_legend_of_ones_own(tmp_path: Path) -> None:
     assert classes_of(path, tmp_path, str(legend)) == {"Wet": 2, "Dry": 1}
     rows = summarize(classes=path, output=tmp_path / "areas.csv", legend=str(legend))["rows"]
     assert [row["pixels"] for row in rows] == [2, 1]
+
+
+def test_a_colour_in_the_first_column_is_no_comment(tmp_path: Path) -> None:
+    """Columns come in any order; a line that begins with # and no colour is a comment."""
+    legend = tmp_path / "mine.csv"
+    legend.write_text(
+        "#of my own, in 2024\ncolor,value,name\n#0000ff,7,Wet\n# dry ones\n#AA0000,8,Dry\n"
+    )
+    found = named_legend(str(legend))
+    assert found.codes == {7: 7, 8: 8}
+    assert [(c.name, c.color) for c in found.legend.classes] == [
+        ("Wet", "#0000ff"),
+        ("Dry", "#AA0000"),
+    ]
 
 
 def test_the_colour_table_of_the_file(tmp_path: Path) -> None:
