@@ -484,12 +484,14 @@ def vectorize(
         min_area=min_area, simplify=simplify, connectivity=connectivity, instances=instances or (),
         smooth=smooth or (), zones=_zones(zones, zone_id, zone_layer), formats=formats or (),
     )  # fmt: skip
-    names = ", ".join(map(str, output_files(output, formats or ())))
+    files = output_files(output, formats or ())
+    names = ", ".join(map(str, files))
     typer.echo(f"{details['polygons']:,} polygons, {details['area_ha']:,.2f} ha: {names}")
     if details["merged"]:
+        layer = " (layer merged)" if files[0].suffix == ".gpkg" else ""
         typer.echo(
             f"{details['merged']:,} regions below {min_area:g} ha merged into neighbours; "
-            f"{details['moved_ha']:,.2f} ha changed class (layer merged)"
+            f"{details['moved_ha']:,.2f} ha changed class{layer}"
         )
     if instances:
         typer.echo(f"{details['instances']:,} instances (layer instances)")

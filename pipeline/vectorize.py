@@ -133,6 +133,7 @@ def vectorize(
         if sure:
             check_confidence(sure)
         paths = output_files(output, formats)
+        _check_layers(paths[0], {"instances": bool(instances), "zones": zones is not None})
         files = {"classes": classes, "confidence": confidence, "composite": composite}
         given = {f"the {name}": path for name, path in files.items()} | {"the legend": legend}
         given |= {"the zones": zones.path} if zones else {}
@@ -187,6 +188,16 @@ def _check(min_area: float, simplify: float, connectivity: int, strip_rows: int 
         )
     if connectivity not in (4, 8):
         raise SettingsError(f"The connectivity is {connectivity}; give 4 or 8.")
+
+
+def _check_layers(first: Path, asked: Mapping[str, bool]) -> None:
+    """Layers that are asked for need a file that holds several: the GeoPackage, which is written first."""
+    lost = [name for name, is_asked in asked.items() if is_asked]
+    if lost and first.suffix != ".gpkg":
+        raise SettingsError(
+            f"{first} holds the polygons alone, without the layers {' and '.join(lost)} that are asked for; make a "
+            "GeoPackage too (--format gpkg), or leave them out."
+        )
 
 
 def _strip_rows(raster: ClassRaster) -> int:

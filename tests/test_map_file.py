@@ -21,9 +21,11 @@ from odc.geo.geobox import GeoBox
 from landcover.errors import SettingsError
 from landcover.legend import LandClass, Legend
 from pipeline import geoparquet, map_file
+from pipeline.cli import app
 from pipeline.cog import CogProfile, open_cog
 from pipeline.map_file import FORMATS, output_files, zooms
 from pipeline.vectorize import vectorize
+from pipeline.zone_file import read_zones
 
 HOSTILE = 'Bâti "x" <b>&amp; \'; DROP\n\u202egnisrever'
 LEGEND = Legend(
@@ -82,6 +84,36 @@ def test_other_formats_are_refused(output: str, formats: list[str], message: str
     """An unknown ending or name is one sentence that lists what there is."""
     with pytest.raises(SettingsError, match=message):
         output_files(Path(output), formats)
+
+
+@pytest.mark.parametrize("layer", ["instances", "zones"])
+def test_layers_need_a_geopackage(tmp_path: Path, layer: str):
+    """Other formats hold the polygons alone: what would be lost is refused, or goes into a GeoPackage."""
+    classes = write_classes(tmp_path)
+    square = shapely.box(*UTM.extent.boundingbox)
+    gpd.GeoDataFrame({"name": ["A"]}, geometry=[square], crs=UTM.crs.proj).to_file(
+        tmp_path / "z.gpkg"
+    )
+    zones = read_zones(tmp_path / "z.gpkg", "name")
+    asked: dict[str, Any] = {"instances": ["Water"]} if layer == "instances" else {"zones": zones}
+    options = asked | {"classes": classes, "confidence": None, "output": tmp_path / "m.parquet"}
+    with pytest.raises(SettingsError, match=f"alone, without the layers {layer} .*--format gpkg"):
+        vectorize(**options)
+    assert not (tmp_path / "m.parquet").exists()
+    vectorize(**options, formats=["gpkg"])
+    assert layer in pyogrio.list_layers(tmp_path / "m.gpkg")[:, 0]
+
+
+@pytest.mark.parametrize("ending", ["gpkg", "parquet"])
+def test_the_layer_of_what_was_merged_is_named_where_it_is(
+    tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]
+):
+    """The command line names the layer `merged` of a GeoPackage, and none of a file that has none."""
+    command = ["vectorize", str(write_classes(tmp_path)), "--min-area", "0.5"]
+    app([*command, "-o", str(tmp_path / f"m.{ending}")], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert "ha changed class" in said
+    assert ("layer merged" in said) == (ending == "gpkg")
 
 
 def test_a_missing_driver_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch):
