@@ -33,6 +33,8 @@ FORMATS = {"gpkg": ".gpkg", "parquet": ".parquet", "flatgeobuf": ".fgb", "pmtile
 _DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".pmtiles": "PMTiles"}
 _EQUATOR = 40_075_016.7
 """Metres round the Earth, the width of the tile of zoom 0."""
+_END = math.degrees(math.atan(math.sinh(math.pi)))
+"""Latitude at which Web Mercator, a square, ends."""
 _TURN = 360.0
 _TILE_UNITS = 4096
 _FINEST = 16
@@ -224,7 +226,8 @@ def _write_pmtiles(path: Path, content: MapContent) -> None:
 def zooms(grid: GeoBox) -> dict[str, str]:
     """Zooms of tiles: from where the map is a quarter of a tile to half a pixel or better.
 
-    Raises SettingsError for a map across the 180 degree meridian, where the tiles' projection is cut.
+    Raises SettingsError for a map across the 180 degree meridian, where the tiles' projection is cut, and
+    for one around a pole, beyond its end.
     """
     west, south, east, north = lonlat_bounds(grid_outline(grid))
     if east < west:
@@ -233,6 +236,11 @@ def zooms(grid: GeoBox) -> dict[str, str]:
             "pmtiles out, or map the two sides as two regions."
         )
     nearest = 0.0 if south <= 0 <= north else min(abs(south), abs(north))
+    if nearest >= _END:
+        raise SettingsError(
+            f"The map lies beyond {_END:.2f} degrees of latitude, where the projection of tiles ends; leave "
+            "pmtiles out."
+        )
     width = _EQUATOR * math.cos(math.radians(nearest))  # metres of the tile of zoom 0
     finest = math.log2(width / _TILE_UNITS / (ground_size(grid) / 2))
     coarsest = math.log2(_TURN / max(east - west, north - south) / 4)

@@ -184,6 +184,17 @@ def test_tiles_across_the_antimeridian_are_refused(tmp_path: Path):
     vectorize(classes=classes, confidence=None, output=tmp_path / "m.parquet")
 
 
+@pytest.mark.parametrize(
+    ("crs", "left", "top", "side"),
+    [("EPSG:3413", -2e5, 2e5, 1e4), ("EPSG:3031", -2e5, 2e5, 1e4), ("EPSG:4326", 10, -85.1, 0.02)],
+)
+def test_tiles_around_a_pole_are_refused(crs: str, left: float, top: float, side: float):
+    """Web Mercator ends at 85.0511 degrees: a map beyond has no tile; one that reaches there has some."""
+    with pytest.raises(SettingsError, match=r"beyond 85\.05 degrees .* leave pmtiles out"):
+        zooms(GeoBox((40, 40), Affine(side, 0, left, 0, -side, top), crs))
+    assert zooms(GeoBox((40, 40), Affine(0.02, 0, 10, 0, -0.02, -85.0), "EPSG:4326"))
+
+
 def test_a_rerun_gives_the_same_bytes_in_every_format(tmp_path: Path):
     """Nothing of the time, the folder or the run gets into any file."""
     first, second = write_all(tmp_path / "one"), write_all(tmp_path / "two")
