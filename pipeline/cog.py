@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.io import DatasetReader, DatasetWriter, MemoryFile
@@ -37,7 +38,8 @@ from pipeline.tiff_tags import (
 from pipeline.tile_file import TileFile, TileFileWriter, disk_errors, level_shapes
 
 __all__ = [
-    "CogProfile", "assemble_cog", "has_mask", "open_cog", "open_raster", "raster_grid", "read_legend", "unreadable",
+    "CogProfile", "assemble_cog", "check_crs", "has_mask", "open_cog", "open_raster", "raster_grid", "read_legend",
+    "unreadable",
 ]  # fmt: skip
 
 _CLASSIC = 2**32
@@ -52,14 +54,34 @@ def open_cog(path: Path, grid: GeoBox, profile: CogProfile) -> Iterator[TileFile
 
     Tiles and overviews are encoded while pixels come, into one tile file, which is put in the order of
     a COG at the end. Nothing appears at `path` unless the body succeeds. Raises RasterError where the
-    disk fails.
+    disk fails, or a GeoTIFF cannot hold the CRS.
     """
+    check_crs(grid)
     with atomic_path(path) as partial:
         tiles = partial.with_name(partial.name + ".tiles")
         with TileFileWriter(tiles, grid, profile, range(grid.shape[0])) as writer:
             yield writer
         with disk_errors(path):
             _assemble(partial, grid, profile, [tiles])
+
+
+def check_crs(grid: GeoBox) -> None:
+    """Raise RasterError where a GeoTIFF cannot hold the CRS of a grid; GDAL would leave it out without a word."""
+    with MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff", width=1, height=1, count=1, dtype="uint8", crs=str(grid.crs),
+            transform=grid.transform,
+        ):  # fmt: skip
+            pass
+        content = memory.read()
+    with MemoryFile(content) as memory, memory.open() as dataset:
+        if dataset.crs is None:
+            crs = CRS(grid.crs).proj
+            method = crs.coordinate_operation
+            raise RasterError(
+                f"A GeoTIFF cannot hold this CRS ({method.method_name if method else crs.name}); choose another for "
+                "the region, or warp the image to one (gdalwarp), e.g. UTM or an equal-area CRS."
+            )
 
 
 def assemble_cog(path: Path, grid: GeoBox, profile: CogProfile, files: Sequence[Path]) -> None:

@@ -27,7 +27,7 @@ from landcover.smoothing import Step, parse_steps
 from landcover.tiling import TileGrid
 from pipeline.artifacts import atomic_path, check_distinct, code_version, fingerprint
 from pipeline.band_segmenter import Tick, segment_rows, smoothed_rows
-from pipeline.cog import assemble_cog
+from pipeline.cog import assemble_cog, check_crs
 from pipeline.cog_profile import CogProfile
 from pipeline.qgis_style import write_raster_style
 from pipeline.runtime_choice import Choice, choose_runtime
@@ -147,6 +147,7 @@ def segment_image(
             f"batch is {batch} and band_rows is {band_rows}; both must be 1 or more."
         )
     grid = image.grid
+    check_crs(grid)
     tiles = _tile_grid(grid.shape, checkpoints, tile, overlap)
     steps = _steps(smooth, image)
     for note in image.notes:

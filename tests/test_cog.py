@@ -187,6 +187,25 @@ def test_described_as_gdal_does(
                 assert ours.transform.almost_equals(transform, 1e-9)
 
 
+@pytest.mark.parametrize(
+    ("crs", "method"),
+    [
+        (
+            "+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18 +datum=WGS84",
+            "ob_tran",
+        ),
+        ("+proj=hatano +datum=WGS84", "hatano"),
+        ("+proj=tpers +h=5500000 +lat_0=40 +datum=WGS84", "tpers"),
+    ],
+)
+def test_a_crs_that_geotiff_cannot_hold_is_refused(tmp_path: Path, crs: str, method: str) -> None:
+    """GDAL would leave it out without a word, and the map would lie nowhere; nothing is written."""
+    grid = GeoBox((16, 16), Affine(1, 0, 0, 0, -1, 10), crs)
+    with pytest.raises(RasterError, match=f"cannot hold this CRS .*{method}.* choose another"):
+        save(tmp_path / "a.tif", grid, CLASSES)
+    assert not list(tmp_path.iterdir())
+
+
 def write_bands(folder: Path, grid: GeoBox, profile: CogProfile, edges: Sequence[int]) -> Path:
     """The same raster as `save` makes, by way of a tile file per band of rows."""
     image = random_pixels((len(profile.bands), *grid.shape), profile.dtype)

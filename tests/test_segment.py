@@ -15,6 +15,7 @@ import rasterio.shutil
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
 from rio_cogeo import cog_validate
 from torch import nn
 
@@ -316,6 +317,16 @@ def test_bad_images_leave_nothing_behind(
     with pytest.raises(kind, match=message) as error:
         run(tmp_path, model)
     assert "\n" not in str(error.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["image.tif"]
+
+
+def test_a_crs_that_no_output_can_hold_is_refused_at_once(tmp_path: Path) -> None:
+    """GeoTIFF has no Hatano projection: that is said before a pixel is mapped."""
+    write_image(tmp_path / "image.tif", 40, 40)
+    image = open_image(tmp_path / "image.tif", BANDS)
+    grid = GeoBox(image.grid.shape, image.grid.affine, "+proj=hatano +datum=WGS84")
+    with pytest.raises(RasterError, match=r"cannot hold this CRS \(PROJ hatano\)"):
+        segment_image(dataclasses.replace(image, grid=grid), [], maps(tmp_path))
     assert [p.name for p in tmp_path.iterdir()] == ["image.tif"]
 
 
