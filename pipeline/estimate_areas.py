@@ -125,11 +125,10 @@ def _from_raster(path: Path, file: SampleFile, legend: str | None) -> NDArray[np
         values = np.full(len(rows), np.nan)
         try:
             for i in np.flatnonzero(inside):
-                values[i] = dataset.read(1, window=Window(cols[i], rows[i], 1, 1))[0, 0]
+                found = dataset.read(1, window=Window(cols[i], rows[i], 1, 1), masked=True)
+                values[i] = found.astype(float).filled(np.nan)[0, 0]
         except RasterioError as error:
             raise SampleError(f"{path} cannot be read: {error}; check that it is whole.") from error
-        if dataset.nodata is not None:
-            values[values == dataset.nodata] = np.nan
         meanings = _meanings(dataset, file, legend)
     known = ~np.isnan(values)
     _check_known(path, set(values[known].tolist()), meanings, file)

@@ -244,6 +244,16 @@ def test_a_reference_means_what_the_sampled_map_meant(dynamic_world: tuple[Path,
     assert own["overall_accuracy"]["value"] == 1
 
 
+def test_what_the_mask_of_a_reference_hides_is_no_label(dynamic_world: tuple[Path, Path]) -> None:
+    """By nodata or by a mask: no water, and no trees, where nobody looked."""
+    path, sample = dynamic_world
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(np.arange(60)[:, None] * np.ones((1, 80)) < 45)
+    hidden = estimate_areas(sample=sample, reference=path, allow_unlabelled=True)
+    assert hidden["overall_accuracy"]["value"] == 1
+    assert 0 < hidden["unlabelled"] < 20
+
+
 def test_values_that_a_reference_cannot_mean_are_refused(
     dynamic_world: tuple[Path, Path],
 ) -> None:
