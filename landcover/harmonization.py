@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from landcover.bands import band_fact
 
 OFFSET_BASELINE = 4.0
-"""First processing baseline whose products add 1000 to every valid number (ESA, January 2022)."""
+"""First processing baseline whose products add 1000 to every valid number."""
+OFFSET_SINCE = datetime(2022, 1, 25, tzinfo=UTC)
+"""Since when ESA makes them (Copernicus, Processing Baseline 04.00)."""
 BOA_OFFSET = -1000
 REFLECTANCE_SCALE = 1e-4
 """Reflectance of one unit in a composite."""
@@ -143,6 +146,11 @@ def processing_baseline(properties: Mapping[str, Any]) -> float | None:
     texts = [properties.get("s2:processing_baseline")]
     if is_sentinel2(properties):
         texts += [properties.get(key) for key in _BASELINES]
-    names = (_PRODUCT_NAME.search(str(properties.get(key, ""))) for key in _PRODUCT_NAMES)
-    texts += [f"{name[1]}.{name[2]}" for name in names if name]
+    texts += [named_baseline(str(properties.get(key, ""))) for key in _PRODUCT_NAMES]
     return next((float(t) for text in texts if _BASELINE.fullmatch(t := str(text))), None)
+
+
+def named_baseline(product: str) -> str | None:
+    """Processing baseline as '05.10' by ESA's name of a Sentinel-2 product (`S2A_MSIL2A_..._N0510_...`)."""
+    match = _PRODUCT_NAME.search(product)
+    return f"{match[1]}.{match[2]}" if match else None

@@ -20,6 +20,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from shapely.geometry import mapping
 
 from landcover.errors import LandcoverError, RasterError, SettingsError
+from landcover.harmonization import OFFSET_SINCE
 from pipeline.acquisition import (
     Acquisition,
     DatetimeTable,
@@ -34,6 +35,7 @@ from pipeline.band_file import SIDE, BandFile, band_file
 from pipeline.band_names import COMMON_NAMES, MASKS, band_names, standard_name
 from pipeline.image_file import DRIVERS, BandFacts, ImageFile, envi_images, read_image
 from pipeline.items import Item
+from pipeline.sentinel2_baseline import sentinel2_baseline
 
 _THREADS = 8
 _PRODUCTION = "production time"
@@ -57,7 +59,6 @@ _UNREAD = {
 )
 """Why files of some formats are rejected, by file name ending, where they are not ENVI images."""
 
-_BASELINE_IN_NAME = re.compile(r"_N(\d\d)(\d\d)_")
 _BASELINE_TAGS = ("S2:PROCESSING_BASELINE", "PROCESSING_BASELINE")
 _CLOUD_TAGS = (
     "EO:CLOUD_COVER",
@@ -111,6 +112,8 @@ class _Tally:
     """File name -> band names taken from the number of bands alone."""
     floats: list[str] = field(default_factory=list)
     """Files of numbers with fractions whose unit is not said."""
+    unharmonized: list[str] = field(default_factory=list)
+    """Scenes of Sentinel-2 that may carry ESA's offset, and do not say it."""
 
     def notes(self, output: Path) -> list[str]:
         """What a person should know of how the index came about."""
@@ -131,6 +134,13 @@ class _Tally:
             notes.append(
                 f"{len(self.floats)} files hold fractions of unknown unit and cannot be composited: give "
                 "their reflectance as stored number times --scale (1 for 0 to 1)"
+            )
+        if self.unharmonized:
+            notes.append(
+                f"{len(self.unharmonized)} scenes of Sentinel-2 do not say their processing baseline "
+                f"({self.unharmonized[0]}{', ...' if len(self.unharmonized) > 1 else ''}): their numbers are "
+                "taken without ESA's offset of 1000, so reflectance is 0.1 too high if it is in them; keep "
+                "the files in a folder of the product's name (..._N0509_...) or beside its MTD_MSIL*.xml"
             )
         if self.rejected:
             notes.append(
@@ -388,24 +398,33 @@ def _item(
         "collection": None,
         "geometry": json.loads(json.dumps(mapping(image.footprint))),
         "bbox": _bbox(image),
-        "properties": {**when.properties(), "gsd": image.gsd, **_scene_facts(members)},
+        "properties": {**when.properties(), "gsd": image.gsd, **_scene_facts(members, when, tally)},
         "links": [],
         "assets": assets,
     }
 
 
-def _scene_facts(members: Sequence[_File]) -> dict[str, Any]:
+def _scene_facts(members: Sequence[_File], when: Acquisition, tally: _Tally) -> dict[str, Any]:
     """Facts of the whole scene that tags or names give: satellite, baseline, cloud cover."""
-    first = members[0]
-    facts: dict[str, Any] = dict(first.part.properties) if first.part else {}
+    part = members[0].part
+    facts: dict[str, Any] = dict(part.properties) if part else {}
     tags = {k.upper(): v for file in members for k, v in _image(file).tags.items()}
-    if baseline := _first(tags, _BASELINE_TAGS, r"\d\d\.\d\d"):
+    if baseline := _baseline(members[0], tags):
         facts["s2:processing_baseline"] = baseline
-    elif match := _BASELINE_IN_NAME.search(str(first.name)):
-        facts["s2:processing_baseline"] = ".".join(match.groups())
+    elif part and not part.product_id and when.end >= OFFSET_SINCE:
+        tally.unharmonized.append(members[0].scene)
     if cover := _first(tags, _CLOUD_TAGS, r"\d+(?:\.\d+)?"):
         facts["eo:cloud_cover"] = float(cover)
     return facts
+
+
+def _baseline(file: _File, tags: Mapping[str, str]) -> str | None:
+    """Processing baseline of a Sentinel-2 scene, None of any other."""
+    if file.part and file.part.product_id:  # of Landsat or HLS
+        return None
+    return _first(tags, _BASELINE_TAGS, r"\d\d\.\d\d") or sentinel2_baseline(
+        _image(file).path, is_band=file.part is not None
+    )
 
 
 def _first(tags: Mapping[str, str], names: Iterable[str], pattern: str) -> str | None:

@@ -211,6 +211,44 @@ def test_radiometric_facts_are_kept(tmp_path: Path, output: Path):
     assert "nodata" not in second["assets"]["image"]["bands"][0]
 
 
+PRODUCT = "S2B_MSIL2A_20230615T100559_N0509_R022_T33UWP_20230615T131022"
+BAND = "GRANULE/L2A_T33UWP/IMG_DATA/R10m/T33UWP_20230615T100559_B04_10m.tif"
+
+
+@pytest.mark.parametrize("start", ["", f"{PRODUCT}.SAFE", f"{PRODUCT}.SAFE/{Path(BAND).parent}"])
+def test_a_baseline_does_not_depend_on_the_folder_indexed(tmp_path: Path, start: str):
+    """From the folder of products, the product or its bands: the same file has the same baseline."""
+    write(tmp_path / "i" / f"{PRODUCT}.SAFE" / BAND)
+    details, (item,) = index(tmp_path / "i" / start, tmp_path / "index.ndjson")
+    assert item["properties"]["s2:processing_baseline"] == "05.09"
+    assert not any("baseline" in note for note in details["notes"])
+
+
+def test_a_renamed_product_says_its_baseline_in_its_metadata(tmp_path: Path):
+    """ESA's XML above the bands is read, whatever their folder is called now."""
+    write(tmp_path / "i/june" / BAND)
+    text = "<a><PROCESSING_BASELINE>05.09</PROCESSING_BASELINE></a>"
+    (tmp_path / "i/june/MTD_MSIL2A.xml").write_text(text)
+    item = only((tmp_path / "i/june" / BAND).parent, tmp_path / "index.ndjson")
+    assert item["properties"]["s2:processing_baseline"] == "05.09"
+
+
+def test_numbers_that_look_like_a_baseline_are_none(tmp_path: Path):
+    """Only ESA's name of a product tells one: not a place, not beside metadata of another image."""
+    write(tmp_path / "i/ms_N4815_E01520_20240601.tif", 4)
+    (tmp_path / "i/MTD_MSIL2A.xml").write_text("<PROCESSING_BASELINE>05.09</PROCESSING_BASELINE>")
+    assert "s2:processing_baseline" not in only(tmp_path / "i", tmp_path / "a.ndjson")["properties"]
+
+
+@pytest.mark.parametrize(("year", "said"), [(2021, False), (2023, True)])
+def test_a_scene_that_may_carry_the_offset_is_told(tmp_path: Path, year: int, said: bool):
+    """Where nothing tells the baseline of Sentinel-2's bands, those of 2022 or later get a note."""
+    write(tmp_path / f"i/T33UWP_{year}0615T100559_B04_10m.tif")
+    details, (item,) = index(tmp_path / "i", tmp_path / "index.ndjson")
+    assert "s2:processing_baseline" not in item["properties"]
+    assert any("1 scenes of Sentinel-2 do not say" in n for n in details["notes"]) == said
+
+
 def test_what_files_do_not_say_can_be_declared(tmp_path: Path, output: Path):
     """Nodata and scale go to bands that say nothing; a file's own word, masks and alpha stay."""
     write(tmp_path / "i/a_20200101.tif", 2, descriptions=("nir", "fmask"))
