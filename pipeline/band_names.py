@@ -19,7 +19,7 @@ _SYNONYMS = {
     "grey": "gray", "near infrared": "nir", "near-infrared": "nir", "swir1": "swir16", "swir2": "swir22",
 }  # fmt: skip
 _BY_COUNT = {1: ("gray",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "nir")}
-_GENERIC = re.compile(r"(?:band|layer|b)?[ _]?\d*")  # what software writes by itself
+_GENERIC = re.compile(r"(?:band|layer|b)?[ _]?(\d*)")  # what software writes by itself
 _NAMELESS = re.compile(r"|undefined|band_\d+")
 _WAVELENGTHS = {
     "coastal": (0.40, 0.45), "blue": (0.45, 0.51), "green": (0.51, 0.60), "red": (0.62, 0.69),
@@ -33,7 +33,8 @@ def band_names(bands: Sequence[BandFacts]) -> tuple[list[str], bool]:
     """Names of an image's bands, and whether they are a guess that a person should see.
 
     By what describes them, else by their colours, wavelengths, or number: three are red, green and
-    blue, four have near infrared too. None occurs twice; what has no name is band_N, N from 1.
+    blue, four have near infrared too. Numbers of a sensor's bands (B2, B3, B4, B8) are left as they
+    are: each sensor numbers otherwise. None occurs twice; what has no name is band_N, N from 1.
     """
     described = [standard_name(band.description or "") for band in bands]
     colors = [band.colorinterp for band in bands]
@@ -44,12 +45,17 @@ def band_names(bands: Sequence[BandFacts]) -> tuple[list[str], bool]:
         return _distinct(["nir" if guess and c == "undefined" else c for c in colors]), guess
     if all(band.wavelength for band in bands):
         return _distinct([_by_wavelength(band.wavelength or 0) for band in bands]), False
-    if all(_GENERIC.fullmatch(name) for name in described):
+    if _say_nothing(described):
         alpha = ("alpha",) if len(bands) > 1 and colors[-1] == "alpha" else ()
         names = [*_BY_COUNT.get(len(bands) - len(alpha), ()), *alpha]
         if len(names) == len(bands):
             return names, len(names) > 1
     return _distinct(described), False
+
+
+def are_numbers(names: Sequence[str]) -> bool:
+    """Whether names of bands are but numbers, so that a person must say what the bands measure."""
+    return all(_GENERIC.fullmatch(name) for name in names if name != "alpha")
 
 
 def other_model(missing: Collection[str], offered: Collection[str]) -> str:
@@ -64,6 +70,15 @@ def standard_name(text: str) -> str:
     """A band's name in our spelling: `B04` is red, `Near Infrared` is nir."""
     name = text.strip().lower()
     return SENTINEL2.get(name.upper()) or _SYNONYMS.get(name, name)
+
+
+def _say_nothing(described: Sequence[str]) -> bool:
+    """Whether descriptions at most count the bands, from 0 or 1; other numbers are those of a sensor."""
+    found = [_GENERIC.fullmatch(name) for name in described]
+    numbers = [match[1] for match in found if match]
+    return len(numbers) == len(found) and any(
+        all(not n or int(n) == place for place, n in enumerate(numbers, start)) for start in (0, 1)
+    )
 
 
 def _by_wavelength(micrometres: float) -> str:

@@ -32,7 +32,7 @@ from pipeline.acquisition import (
 )
 from pipeline.artifacts import Report, atomic_path, write_text
 from pipeline.band_file import SIDE, BandFile, band_file
-from pipeline.band_names import COMMON_NAMES, MASKS, band_names, standard_name
+from pipeline.band_names import COMMON_NAMES, MASKS, are_numbers, band_names, standard_name
 from pipeline.image_file import DRIVERS, BandFacts, ImageFile, envi_images, read_image
 from pipeline.items import Item
 from pipeline.sentinel2_baseline import sentinel2_baseline
@@ -110,6 +110,8 @@ class _Tally:
     """Source of the time -> scenes dated by it."""
     guessed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """File name -> band names taken from the number of bands alone."""
+    numbered: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """File name -> band names that are but numbers."""
     floats: list[str] = field(default_factory=list)
     """Files of numbers with fractions whose unit is not said."""
     unharmonized: list[str] = field(default_factory=list)
@@ -127,6 +129,11 @@ class _Tally:
             notes.append(
                 f"{count} files do not name their bands, taken as {', '.join(names)}; "
                 "if that is wrong, name them with --bands"
+            )
+        for names, count in Counter(self.numbered.values()).items():
+            notes.append(
+                f"{count} files only number their bands ({', '.join(names)}), which is not enough to know "
+                "what they measure; name them with --bands"
             )
         if self.sides:
             notes.append(f"{len(self.sides)} files passed over: angles, previews and the like")
@@ -516,6 +523,8 @@ def _named(file: _File, given: Sequence[str] | None, tally: _Tally) -> list[str]
         names, guessed = band_names(facts)
         if guessed:
             tally.guessed[str(file.name)] = tuple(names)
+        elif are_numbers(names):
+            tally.numbered[str(file.name)] = tuple(names)
         return names
     if len(given) != len(facts):
         raise RasterError(

@@ -19,7 +19,7 @@ from landcover.bands import band_assets, band_fact, rendered_bands
 from landcover.errors import CatalogError, RegionError
 from landcover.harmonization import declared_scaling, is_scaled
 from landcover.products import PHOTO, PLAIN, Product
-from pipeline.band_names import other_model
+from pipeline.band_names import are_numbers, other_model
 from pipeline.items import one_line, remote_place
 from pipeline.products import product_of
 from pipeline.providers import easiest, with_mirrors
@@ -168,9 +168,11 @@ def _chosen(
         )
     names = offered.keys() if wanted is None else wanted
     if missing := [name for name in names if name not in offered]:
+        remedy = f"choose another collection or {other_model(missing, offered)}"
+        if are_numbers(list(offered)):
+            remedy = "if it is an image of yours, name its bands with `landcover index --bands`"
         raise CatalogError(
-            f"Scene {item['id']} has no band {', '.join(missing)} (it has {_listed(offered)}); "
-            f"choose another collection or {other_model(missing, offered)}."
+            f"Scene {item['id']} has no band {', '.join(missing)} (it has {_listed(offered)}); {remedy}."
         )
     return {name: offered[name] for name in names}
 

@@ -185,6 +185,16 @@ def test_a_guess_is_said(tmp_path: Path, output: Path):
     assert any("taken as red, green, blue, nir" in note and "--bands" in note for note in notes)
 
 
+def test_numbers_of_a_sensors_bands_are_no_names(tmp_path: Path, output: Path):
+    """Earth Engine's B2, B3, B4, B8 are not red, green, blue, nir: a person is asked for names."""
+    write(tmp_path / "i/20200101.tif", 4, descriptions=("B2", "B3", "B4", "B8"))
+    details, (item,) = index(tmp_path / "i", output)
+    assert band_names(item) == ["b2", "b3", "b4", "b8"]
+    assert any("only number their bands" in n and "--bands" in n for n in details["notes"])
+    named = only(tmp_path / "i", output, bands=("blue", "green", "red", "nir"))
+    assert band_names(named) == ["blue", "green", "red", "nir"]
+
+
 def test_radiometric_facts_are_kept(tmp_path: Path, output: Path):
     """Nodata, scale, offset, processing baseline and cloud cover go into the item."""
     path = write(

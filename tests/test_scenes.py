@@ -80,6 +80,13 @@ def test_a_missing_band_is_named_with_those_there_are() -> None:
         read_scene(item({"red": tif("a"), "blue": tif("b")}), ["red", "nir", "swir16"])
 
 
+def test_bands_that_are_but_numbers_are_to_be_named() -> None:
+    """B4 is red of one sensor and near infrared of another: a person must say it."""
+    bands = [{"name": name, "data_type": "uint16"} for name in ("b2", "b3", "b4", "b8")]
+    with pytest.raises(CatalogError, match=r"no band red .it has b2, b3, b4, b8.; .* --bands"):
+        read_scene(item({"image": tif("a", bands=bands)}), ["red"])
+
+
 @pytest.mark.parametrize(
     ("document", "reason"),
     [

@@ -89,6 +89,13 @@ def test_bands_may_be_named_as_the_sensor_names_them(tmp_path: Path) -> None:
     assert open_image(path, ["red", "nir"]).bands == (2, 1)
 
 
+def test_numbers_of_a_sensors_bands_are_not_taken_in_order(tmp_path: Path) -> None:
+    """B2, B3, B4, B8 of Earth Engine begin with blue, not with red."""
+    path = write(tmp_path / "a.tif", np.ones((4, 4, 5), np.uint16), ["B2", "B3", "B4", "B8"])
+    with pytest.raises(CheckpointError, match="has the bands B2, B3, B4, B8; the model needs red"):
+        open_image(path, ["red", "green", "blue", "nir"])
+
+
 @pytest.mark.parametrize(("names", "shown"), [(["red", "blue"], "red, blue"), (None, "no name")])
 def test_a_missing_band_names_both_lists(
     tmp_path: Path, names: list[str] | None, shown: str
