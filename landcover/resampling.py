@@ -32,7 +32,7 @@ class Numbers:
     """What the stored numbers of a band mean."""
 
     nodata: tuple[float, ...] = ()
-    """Stored numbers that are no measurement; NaN never is one."""
+    """Stored numbers, of the band's type, that are no measurement; NaN and infinity never are one."""
     floor: float = -math.inf
     """Lowest stored number that is a measurement."""
     factor: float = 1.0
@@ -227,7 +227,7 @@ def _axis(nodes: NDArray[np.float64], step: int, start: int, length: int, size: 
 
 @njit(cache=True, nogil=True, inline="always")
 def _measured(value, nodata, floor):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202 - inlined by numba
-    good = value >= floor  # false for NaN
+    good = np.isfinite(value) and value >= floor
     for k in range(nodata.size):
         good = good and value != nodata[k]
     return good

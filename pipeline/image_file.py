@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pyproj.exceptions import CRSError
 from rasterio import Affine
 from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
@@ -268,6 +269,27 @@ def _ground_size(dataset: DatasetReader) -> float:
     pixel = outline(dataset.crs, middle, (1, 1))
     area, _ = pyproj.Geod(ellps="WGS84").geometry_area_perimeter(pixel)
     return float(f"{math.sqrt(abs(area)):.3g}")
+
+
+def alpha_bands(dataset: DatasetReader) -> tuple[int, ...]:
+    """Numbers of the bands that say where an open image has data, by colour or description: 0 is none."""
+    described = ((text or "").strip().lower() for text in dataset.descriptions)
+    colors = (color == ColorInterp.alpha for color in dataset.colorinterp)
+    says = zip(dataset.indexes, described, colors, strict=True)
+    return tuple(number for number, text, is_alpha in says if is_alpha or text == "alpha")
+
+
+def stored_nodata(nodata: float | None, dtype: np.dtype[np.generic]) -> float | None:
+    """A declared nodata value as a band stores it; None where no finite value of the band equals it."""
+    if nodata is None or not math.isfinite(nodata):
+        return None
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            stored = float(np.array(nodata).astype(dtype))  # -3.4e38 is another number in float32
+        return stored if math.isfinite(stored) else None
+    limits = np.iinfo(dtype.name)
+    holds = nodata == int(nodata) and limits.min <= int(nodata) <= limits.max
+    return nodata if holds else None
 
 
 def band_facts(dataset: DatasetReader) -> tuple[BandFacts, ...]:

@@ -16,6 +16,7 @@ from landcover.harmonization import (
     processing_baseline,
 )  # fmt: skip
 from landcover.resampling import Block, Numbers
+from pipeline.image_file import stored_nodata
 from pipeline.raster_files import FailedReadError, RasterFiles, plain
 from pipeline.scenes import UNDATED, Scene, Source
 from pipeline.window_reader import Band, WindowReader
@@ -66,13 +67,13 @@ def open_layer(scene: Scene, bands: Sequence[str], files: RasterFiles) -> Layer:
     """
     decided = _harmonization(scene, files)
     found = {
-        name: (_band(scene.bands[name]), _numbers(scene, scene.bands[name], decided, files))
+        name: (_band(scene.bands[name], files), _numbers(scene, scene.bands[name], decided, files))
         for name in bands
     }
-    shapes = {band.href: band for band, _ in found.values() if _facts_of(band, files).masked}
+    shapes = {band.href: band for band, _ in found.values() if _has_shape(band, files)}
     mask = None
     if scene.mask is not None:
-        mask = _band(scene.mask)
+        mask = Band(scene.mask.href, scene.mask.band)
         _check_number(scene, mask, files)
     return Layer(scene, found, mask, tuple(shapes.values()), decided)
 
@@ -89,21 +90,28 @@ def _facts_of(band: Band, files: RasterFiles) -> _BandFacts:
     return _BandFacts(facts.dtypes[index], facts.nodata[index], facts.masked[index])
 
 
-def _band(source: Source) -> Band:
-    return Band(source.href, source.band)
+def _band(source: Source, files: RasterFiles) -> Band:
+    """A band with the alpha band that its file shows, else the catalogue names."""
+    alpha = files.facts(source.href).alpha or source.alpha
+    return Band(source.href, source.band, None if alpha == source.band else alpha)
+
+
+def _has_shape(band: Band, files: RasterFiles) -> bool:
+    return band.alpha is not None or _facts_of(band, files).masked
 
 
 def _check_number(scene: Scene, band: Band, files: RasterFiles) -> None:
     count = len(files.facts(band.href).dtypes)
-    if band.number > count:
+    promised = max(band.number, band.alpha or 0)
+    if promised > count:
         raise RasterError(
-            f"Scene {scene.id}: {plain(band.href)} has {count} bands, not the {band.number} that the "
+            f"Scene {scene.id}: {plain(band.href)} has {count} bands, not the {promised} that the "
             "catalogue promises; index it again or leave the scene out."
         )
 
 
 def _numbers(scene: Scene, source: Source, decided: Harmonization, files: RasterFiles) -> Numbers:
-    band = _band(source)
+    band = _band(source, files)
     _check_number(scene, band, files)
     facts = _facts_of(band, files)
     as_they_are = source.factor == 1 and source.summand == 0
@@ -114,11 +122,12 @@ def _numbers(scene: Scene, source: Source, decided: Harmonization, files: Raster
             "is declared: convert it, or index it with --scale."
         )
     is_count = scene.product.kind == "reflectance" and as_they_are
-    nodata = {n for n in (source.nodata, facts.nodata) if n is not None}
-    if not nodata and scene.product.nodata is not None:
-        nodata = {float(scene.product.nodata)}
+    declared = {n for n in (source.nodata, facts.nodata) if n is not None}
+    if not declared and scene.product.nodata is not None:
+        declared = {float(scene.product.nodata)}
+    stored = (stored_nodata(number, np.dtype(facts.dtype)) for number in declared)
     return Numbers(
-        nodata=tuple(sorted(nodata)),
+        nodata=tuple(sorted({number for number in stored if number is not None})),
         floor=1.0 if is_count else -np.inf,  # -9999 without a tag is no reflectance
         factor=source.factor,
         summand=source.summand + decided.offset,

@@ -30,7 +30,7 @@ from rasterio.windows import Window
 
 from landcover.errors import RasterError
 from pipeline.cog import raster_grid
-from pipeline.image_file import DRIVERS, ENVI
+from pipeline.image_file import DRIVERS, ENVI, alpha_bands
 
 _T = TypeVar("_T")
 
@@ -114,7 +114,9 @@ class RasterFacts:
     nodata: tuple[float | None, ...]
     """Tag of each band; None for NaN, which is never a measurement."""
     masked: tuple[bool, ...]
-    """Whether a mask or alpha says where each band has data."""
+    """Whether a mask says where each band has data."""
+    alpha: int | None
+    """Band that says where the others have data, whatever their tags of nodata say."""
     tile: tuple[int, int]
     """Rows and columns that are stored, and decoded, together."""
 
@@ -448,7 +450,8 @@ def _facts(dataset: DatasetReader) -> RasterFacts:
         grid=grid,
         dtypes=tuple(dataset.dtypes),
         nodata=tuple(None if n is None or math.isnan(n) else n for n in dataset.nodatavals),
-        masked=tuple(MaskFlags.per_dataset in band for band in flags),
+        masked=tuple(MaskFlags.per_dataset in f and MaskFlags.alpha not in f for f in flags),
+        alpha=next(iter(alpha_bands(dataset)), None),
         tile=dataset.block_shapes[0],
     )
 

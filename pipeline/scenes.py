@@ -4,7 +4,7 @@ import contextlib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,6 +51,8 @@ class Source:
     factor: float = 1.0
     summand: float = 0.0
     """Stored number x factor + summand = reflectance x 10000, before the baseline's offset."""
+    alpha: int | None = None
+    """Band of the same file that is 0 where there is no data, where the item names one."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def _scene(item: Mapping[str, Any], wanted: Sequence[str] | None) -> Scene:
     mask = found.pop(product.mask.band, None) if product.mask else None
     if not (found.keys() - _NO_DATA_BANDS):
         product, mask, found = PHOTO, None, rendered_bands(assets)
+    alphas = dict(found[name] for name in _NO_DATA_BANDS & found.keys())
     found = _chosen(item, found, wanted)
     footprint = _footprint(item)
     moment = _moment(properties)
@@ -107,7 +110,7 @@ def _scene(item: Mapping[str, Any], wanted: Sequence[str] | None) -> Scene:
         moment=moment,
         product=product,
         bands={
-            name: _source(assets[key], number, product, properties)
+            name: replace(_source(assets[key], number, product, properties), alpha=alphas.get(key))
             for name, (key, number) in found.items()
         },
         mask=_mask_source(assets[mask[0]], mask[1]) if mask else None,

@@ -30,7 +30,7 @@ from landcover.tiling import TileGrid, mirror
 from landcover.validity import mark_valid
 from pipeline.band_names import band_names, other_model, standard_name
 from pipeline.cog import raster_grid
-from pipeline.image_file import band_facts
+from pipeline.image_file import alpha_bands, band_facts, stored_nodata
 from pipeline.raster_files import RasterFiles, plain
 from pipeline.signing import Signer
 
@@ -198,7 +198,7 @@ def _describe(dataset: DatasetReader, path: Path | str, names: Sequence[str]) ->
         grid=grid,
         bands=bands,
         dtype=dtype,
-        nodata=tuple(map(_held, declared, dtypes)),
+        nodata=tuple(map(stored_nodata, declared, dtypes)),
         zeros_are_empty=not (any(n is not None for n in declared) or masks or alphas),
         masks=masks,
         alphas=alphas,
@@ -279,22 +279,9 @@ def _grid(dataset: DatasetReader, shown: str) -> GeoBox:
     return grid
 
 
-def _held(nodata: float | None, dtype: np.dtype[np.generic]) -> float | None:
-    """A declared nodata value as a band stores it; None where no finite value of the band equals it."""
-    if nodata is None or not math.isfinite(nodata):
-        return None
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            stored = float(np.array(nodata).astype(dtype))  # -3.4e38 is another number in float32
-        return stored if math.isfinite(stored) else None
-    limits = np.iinfo(dtype.name)
-    holds = nodata == int(nodata) and limits.min <= int(nodata) <= limits.max
-    return nodata if holds else None
-
-
 def _masks(dataset: DatasetReader, bands: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Bands whose mask is to be read (one where they share it), and alpha bands."""
-    alphas = tuple(n for n in dataset.indexes if dataset.colorinterp[n - 1] == ColorInterp.alpha)
+    alphas = tuple(n for n in alpha_bands(dataset) if n not in bands)
     flags = {b: set(dataset.mask_flag_enums[b - 1]) for b in bands}
     shared = [
         b for b in bands if flags[b] >= {MaskFlags.per_dataset} and MaskFlags.alpha not in flags[b]

@@ -46,6 +46,8 @@ class Band:
     href: str
     number: int
     """1-based."""
+    alpha: int | None = None
+    """Band of the same file that is 0 where there is no data."""
 
 
 @dataclass
@@ -81,8 +83,8 @@ class WindowReader:
         def work(full: Block) -> NDArray[np.uint16]:
             measured = np.empty(_shape(full), np.uint16)
             harmonize(self._read(band, full, numbers), numbers, measured)
-            if self.files.facts(band.href).masked[band.number - 1]:
-                measured[self._read(band, full, None, mask=True) == 0] = 0  # lest its colour spread
+            if self._is_masked(band):
+                measured[self._read_mask(band, full) == 0] = 0  # lest its colour spread
             return averaged(measured, pixel_map.shrink) if pixel_map.shrink > 1 else measured
 
         if patch := self._patch(pixel_map, block, 0.5, work):
@@ -112,9 +114,13 @@ class WindowReader:
         return self._nearest(band, block, meaning, halo=wide)
 
     def has_data(self, band: Band, block: Block) -> NDArray[np.bool_]:
-        """Where the file's own mask or alpha says that there is data: (rows, cols)."""
+        """Where the file's own mask and alpha say that there is data: (rows, cols)."""
         lacking = self._nearest(band, block, lambda image: (image == 0).view(np.uint8), mask=True)
         return np.equal(lacking, 0)
+
+    def _is_masked(self, band: Band) -> bool:
+        """Whether the file says by a mask or alpha where a band has data."""
+        return band.alpha is not None or self.files.facts(band.href).masked[band.number - 1]
 
     def _nearest(
         self, band: Band, block: Block, meaning: Callable[[NDArray[Any]], NDArray[np.uint8]],
@@ -134,7 +140,8 @@ class WindowReader:
         def work(full: Block) -> NDArray[np.uint8]:
             rows, cols = pixel_map.image.shape
             around = _clipped(_widened(full, halo), (int(rows), int(cols)))
-            found = meaning(self._read(band, around, None, mask=mask))
+            image = self._read_mask(band, around) if mask else self._read(band, around, None)
+            found = meaning(image)
             inner = tuple(
                 slice(cut.start - wide.start, cut.stop - wide.start)
                 for cut, wide in zip(full, around, strict=True)
@@ -178,7 +185,7 @@ class WindowReader:
             into.shape != _shape(cuts) or facts.dtypes[band.number - 1] != into.dtype
         ):
             into = None
-        image = self._read(band, cuts, numbers, mask=mask, into=into)
+        image = self._read_mask(band, cuts) if mask else self._read(band, cuts, numbers, into=into)
         rows, cols = (
             slice(cut.start - move - part.start, cut.stop - move - part.start)
             for cut, move, part in zip(cuts, shift, block, strict=True)
@@ -207,6 +214,16 @@ class WindowReader:
         ]
         image = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return Patch(image, (rows.start, cols.start), positions)
+
+    def _read_mask(self, band: Band, cuts: Block) -> NDArray[np.bool_]:
+        """Where a raster's mask and alpha band say that a window has data."""
+        found = []
+        if band.alpha is not None:
+            found.append(self._read(Band(band.href, band.alpha), cuts, None))
+        if self.files.facts(band.href).masked[band.number - 1]:
+            found.append(self._read(band, cuts, None, mask=True))
+        has_data: NDArray[np.bool_] = np.logical_and.reduce(found)
+        return has_data
 
     def _read(
         self, band: Band, cuts: Block, numbers: Numbers | None,

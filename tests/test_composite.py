@@ -204,6 +204,35 @@ def test_alpha_is_honoured(tmp_path: Path) -> None:
     assert (image[:, :, 50:] == 0).all()
 
 
+@pytest.mark.parametrize("options", [{"photometric": "RGB", "alpha": "YES", "nodata": 0}, {}])
+def test_alpha_counts_with_a_tag_of_nodata_and_by_name_alone(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """White that is transparent is no ground: GDAL lets a tag hide alpha, and colours may be missing."""
+    one = scene(tmp_path, "a", 1)
+    white = np.where(left_half() > 0, 90, 255).astype(np.uint8)
+    rewrite(one, np.stack([white] * 3 + [left_half()]), **options)
+    names = ("red", "green", "blue", "alpha")
+    one["assets"]["red"]["bands"] = [{"name": name, "data_type": "uint8"} for name in names]
+    _, image = run(tmp_path, one)
+    assert (image[:2, :, :50] == [[[90]], [[1]]]).all()
+    assert (image[:, :, 50:] == 0).all()
+
+
+@pytest.mark.parametrize("empty", [-9999.9, np.inf, -np.inf])
+def test_fractions_that_are_no_data(tmp_path: Path, empty: float) -> None:
+    """Nodata is compared as the file's numbers hold it, and what is infinite was never measured."""
+    ground = np.full((1, *GRID.shape), 0.2, np.float32)
+    ground[..., 50:] = empty
+    one = scene(tmp_path, "a", 1)
+    rewrite(one, ground)
+    facts = {"scale": 1.0, "offset": 0.0, "data_type": "float32", "nodata": -9999.9}
+    one["assets"]["red"]["raster:bands"] = [facts]
+    _, image = run(tmp_path, one)
+    assert (image[0, :, :50] == 2000).all()
+    assert (image[:, :, 50:] == 0).all()
+
+
 def test_an_internal_mask_is_honoured(tmp_path: Path) -> None:
     """Where the mask of an image is 0 there is no observation."""
     one = scene(tmp_path, "a", 1)

@@ -19,7 +19,8 @@ from rasterio.windows import Window
 
 from landcover.errors import CheckpointError, RasterError
 from landcover.tiling import TileGrid
-from pipeline.strip_reader import Image, StripReader, _held, open_image
+from pipeline.image_file import stored_nodata
+from pipeline.strip_reader import Image, StripReader, open_image
 
 
 def write(
@@ -263,7 +264,7 @@ def test_nodata_is_what_a_band_can_hold(
     nodata: float | None, dtype: str, held: float | None
 ) -> None:
     """A value is compared as the band stores it; one that it cannot store marks nothing."""
-    assert _held(nodata, np.dtype(dtype)) == held
+    assert stored_nodata(nodata, np.dtype(dtype)) == held
 
 
 def test_blocks_too_large_to_read_in_parts_are_refused(tmp_path: Path) -> None:

@@ -234,6 +234,18 @@ def test_masked_colours_do_not_spread(tmp_path: Path, files: RasterFiles) -> Non
     assert set(np.unique(out)) <= {0, 200}
 
 
+def test_colours_under_alpha_do_not_spread(tmp_path: Path, files: RasterFiles) -> None:
+    """A transparent half gives no dark rim, and where it is transparent there is no data."""
+    moved = GeoBox((20, 20), GRID.transform @ Affine.translation(0.4, 0), GRID.crs)
+    pixels = np.zeros((2, 20, 20), np.uint8)
+    pixels[:, :, 10:] = 200
+    href = str(save(tmp_path / "a.tif", pixels, moved))
+    reader, block = WindowReader(files, GRID), (slice(0, 20), slice(0, 20))
+    assert set(np.unique(measure(reader, Band(href, 1, alpha=2), block, Numbers()))) <= {0, 200}
+    seen = reader.has_data(Band(href, 1, alpha=2), block)
+    assert (seen[:, 11:].all(), seen[:, :10].any()) == (True, False)
+
+
 def test_clouds_cannot_grow_without_end(tmp_path: Path, files: RasterFiles) -> None:
     """A buffer of more pixels than can be measured is refused."""
     band = raster(tmp_path / "scl.tif", GRID, np.zeros(GRID.shape, np.uint8))
