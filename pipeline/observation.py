@@ -115,7 +115,7 @@ def _numbers(scene: Scene, source: Source, decided: Harmonization, files: Raster
     _check_number(scene, band, files)
     facts = _facts_of(band, files)
     as_they_are = source.factor == 1 and source.summand == 0
-    if facts.dtype not in _WHOLE_NUMBERS and as_they_are:
+    if facts.dtype not in _WHOLE_NUMBERS and as_they_are and not source.is_scaled:
         raise RasterError(
             f"Scene {scene.id}: {plain(source.href)} holds {facts.dtype}; only whole numbers "
             f"({', '.join(_WHOLE_NUMBERS)}, reflectance x 10000) can be composited, or numbers whose scale "

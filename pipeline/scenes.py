@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 from landcover.antimeridian import split_at_antimeridian
 from landcover.bands import band_assets, band_fact, rendered_bands
 from landcover.errors import CatalogError, RegionError
-from landcover.harmonization import declared_scaling, is_scaled
+from landcover.harmonization import declared_scaling, is_scaled, is_sentinel2
 from landcover.products import PHOTO, PLAIN, Product
 from pipeline.band_names import are_numbers, other_model
 from pipeline.items import one_line, remote_place
@@ -53,6 +53,8 @@ class Source:
     """Stored number x factor + summand = reflectance x 10000, before the baseline's offset."""
     alpha: int | None = None
     """Band of the same file that is 0 where there is no data, where the item names one."""
+    is_scaled: bool = False
+    """Whether the item itself declares what the numbers mean, be it reflectance x 10000."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,8 @@ def _source(
     if nodata is None and product is not PLAIN:
         nodata = product.nodata
     factor, summand = _scaling(asset, number, product, properties)
-    return Source(_address(asset), number, nodata, factor, summand)
+    own = _declares_scale(asset, number, product, properties)
+    return Source(_address(asset), number, nodata, factor, summand, is_scaled=own)
 
 
 def _scaling(
@@ -204,6 +207,14 @@ def _scaling(
     if not is_scaled(asset, number):
         return product.scaling()
     return declared_scaling(properties, asset, number) or (1.0, 0.0)
+
+
+def _declares_scale(
+    asset: Mapping[str, Any], number: int, product: Product, properties: Mapping[str, Any]
+) -> bool:
+    """Whether an item's own scale of a band counts: not of photographs, nor of Sentinel-2."""
+    is_fixed = product.kind == "photo" or product.baseline_offset or is_sentinel2(properties)
+    return not is_fixed and is_scaled(asset, number)
 
 
 def _mask_source(asset: Mapping[str, Any], number: int) -> Source:

@@ -290,6 +290,19 @@ def test_numbers_that_do_not_fit_are_refused(tmp_path: Path, kind: str) -> None:
         run(tmp_path, one)
 
 
+@pytest.mark.parametrize("kind", ["float32", "uint32"])
+def test_numbers_declared_as_reflectance_x_10000(tmp_path: Path, kind: str) -> None:
+    """A scale of 0.0001 says what they mean, though nothing is left to multiply; Sentinel-2 keeps its rule."""
+    one = scene(tmp_path, "a", 1)
+    rewrite(one, np.full((1, *GRID.shape), 2000.75).astype(kind))
+    one["assets"]["red"]["raster:bands"] = [{"scale": 0.0001, "offset": 0.0, "data_type": kind}]
+    _, image = run(tmp_path, one)
+    assert (image[0] == (2001 if kind == "float32" else 2000)).all()
+    one["properties"]["constellation"] = "sentinel-2"
+    with pytest.raises(RasterError, match=f"holds {kind}"):
+        run(tmp_path, one)
+
+
 def test_a_region_smaller_than_a_pixel(tmp_path: Path) -> None:
     """A footprint without a pixel centre is told as that, not as clouds."""
     x, y = GRID.extent.to_crs("EPSG:4326").geom.centroid.coords[0]

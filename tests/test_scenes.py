@@ -197,7 +197,9 @@ def test_a_declared_scale_goes_before_the_products() -> None:
     declared = {"raster:bands": [{"scale": 0.0002, "offset": 0, "nodata": 5}]}
     assets = {"SR_B4": tif("a", **declared), "SR_B3": tif("b"), "QA_PIXEL": tif("c")}
     scene = read_scene(item(assets, id="LC08_L2SP_1"))
-    assert scene.bands["red"] == Source("https://data.example.com/a.tif", 1, 5.0, 2.0, 0.0)
+    assert scene.bands["red"] == Source(
+        "https://data.example.com/a.tif", 1, 5.0, 2.0, 0.0, is_scaled=True
+    )
     assert scene.bands["green"].nodata == 0
     assert scene.bands["green"].summand == pytest.approx(-2000)
 
@@ -222,7 +224,9 @@ def test_bands_inherit_from_their_asset() -> None:
     band = {"name": "B04", "eo:common_name": "red"}
     asset = tif("B04_10m", bands=[band], nodata=0, data_type="uint16", **{"raster:scale": 0.0002})
     scene = read_scene(item({"B04_10m": asset}))
-    assert scene.bands["red"] == Source("https://data.example.com/B04_10m.tif", 1, 0.0, 2.0, 0.0)
+    assert scene.bands["red"] == Source(
+        "https://data.example.com/B04_10m.tif", 1, 0.0, 2.0, 0.0, is_scaled=True
+    )
 
 
 def test_bands_may_be_numbers_of_the_items_list() -> None:

@@ -239,6 +239,13 @@ def test_own_scales_of_bands_win_over_the_models(tmp_path: Path) -> None:
     assert image.notes == ()
 
 
+def test_a_band_described_as_alpha_is_a_mask(tmp_path: Path) -> None:
+    """A stack of four bands need not colour them to say where it has data."""
+    names = ["red", "green", "blue", "Alpha"]
+    image = open_image(write(tmp_path / "a.tif", np.ones((4, 4, 5), np.uint16), names), names[:3])
+    assert (image.bands, image.alphas, image.zeros_are_empty) == ((1, 2, 3), (4,), False)
+
+
 @pytest.mark.parametrize(("brightest", "scale"), [(0.4, 1.0), (4000, None)])
 def test_real_numbers_are_reflectance_where_they_are_as_small(
     tmp_path: Path, brightest: float, scale: float | None
