@@ -185,7 +185,8 @@ def _is_placed(dataset: DatasetReader) -> bool:
 
 
 def _check_place(dataset: DatasetReader, path: Path) -> None:
-    if dataset.gcps[0] or dataset.rpcs:
+    unplaced = dataset.transform.is_identity
+    if unplaced and (dataset.gcps[0] or dataset.rpcs):
         raise RasterError(
             f"{path} is placed by control points only; resample it to a grid first, as with "
             "`gdalwarp -t_srs EPSG:32633 IN OUT`."
@@ -195,7 +196,7 @@ def _check_place(dataset: DatasetReader, path: Path) -> None:
             f"{path} has no coordinate reference system (CRS), so its place on the Earth is not known; "
             "write it into the file, as with `gdal_edit.py -a_srs EPSG:32633 FILE`."
         )
-    if dataset.transform.is_identity or dataset.transform.determinant == 0:
+    if unplaced or dataset.transform.determinant == 0:
         raise RasterError(
             f"{path} has a CRS but no usable geotransform, so its place on the Earth is not known; "
             "write its corner and pixel size into the file."

@@ -157,6 +157,27 @@ def test_control_points_alone_are_refused(tmp_path: Path):
         read_image(path, is_band=False)
 
 
+def test_an_orthophoto_may_keep_its_polynomials(tmp_path: Path):
+    """What has a CRS and a geotransform is placed, whatever RPCs it was made with."""
+    path = write(tmp_path / "a.tif")
+    placed = read_image(path, is_band=False)
+    with rasterio.open(path, "r+") as dataset:
+        ones = " ".join(["1"] * 20)
+        names = (
+            f"{a}_{b}" for a in ("LINE", "SAMP", "LAT", "LONG", "HEIGHT") for b in ("OFF", "SCALE")
+        )
+        polynomials = (f"{a}_{b}_COEFF" for a in ("LINE", "SAMP") for b in ("NUM", "DEN"))
+        dataset.update_tags(
+            ns="RPC", **dict.fromkeys(names, "1"), **dict.fromkeys(polynomials, ones)
+        )
+    with rasterio.open(path) as dataset:
+        assert dataset.rpcs
+    found = read_image(path, is_band=False)
+    assert placed
+    assert found
+    assert found.footprint == placed.footprint
+
+
 @pytest.mark.parametrize("kept", [0, 7, 200, 0.5, 0.9, -9])
 @pytest.mark.parametrize(
     "profile",
