@@ -34,7 +34,7 @@ from pipeline.artifacts import Report, atomic_path, write_text
 from pipeline.band_file import SIDE, BandFile, band_file
 from pipeline.band_names import COMMON_NAMES, MASKS, are_numbers, band_names, standard_name
 from pipeline.image_file import DRIVERS, BandFacts, ImageFile, envi_images, read_image
-from pipeline.items import Item
+from pipeline.items import Item, one_line
 from pipeline.sentinel2_baseline import sentinel2_baseline
 
 _THREADS = 8
@@ -267,14 +267,27 @@ def _read_date(text: str | None) -> Acquisition | None:
 
 def _find(folder: Path, tally: _Tally) -> Iterator[_File]:
     """Image files below a folder, hidden ones and links to folders apart."""
-    for place, folders, found in os.walk(folder):
+
+    def closed(error: OSError) -> None:
+        path = Path(error.filename)
+        tally.rejected[str(path.relative_to(folder))] = (
+            f"{one_line(ValueError(str(path)))} is a folder that cannot be read ({error.strerror}), so what it "
+            "holds is not known; allow it to be read or move it."
+        )
+
+    for place, folders, found in os.walk(folder, onerror=closed):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        names = [n for n in found if not n.startswith(".") and Path(place, n).is_file()]
+        names = [n for n in found if not n.startswith(".") and _may_be_file(Path(place, n))]
         raw = set(envi_images(Path(place), names))
         for name in sorted(names):
             path = PurePosixPath(Path(place, name).relative_to(folder).as_posix())
             if name in raw or path.suffix.lower() in DRIVERS.keys() | _UNREAD.keys():
                 yield from _classify(folder, path, tally, is_envi=name in raw)
+
+
+def _may_be_file(path: Path) -> bool:
+    """Whether it is a file, or cannot be reached (a link to nothing), which is told when it is read."""
+    return os.path.isfile(path) or not os.path.exists(path)  # noqa: PTH110, PTH113 - never raise
 
 
 def _classify(

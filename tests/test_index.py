@@ -596,6 +596,27 @@ def test_hidden_files_and_odd_things_are_no_images(tmp_path: Path, output: Path)
     assert details["files"] == 1
 
 
+def test_what_cannot_be_reached_is_listed(tmp_path: Path, output: Path):
+    """A link to nothing and a folder that cannot be read (here its path is too long) are no secrets."""
+    folder = tmp_path / "i"
+    write(folder / "20200101.tif")
+    (folder / "20200102_B02.tif").symlink_to(tmp_path / "gone.tif")
+    (folder / "notes.txt").symlink_to(tmp_path / "gone.txt")
+    below = os.open(folder, os.O_RDONLY)
+    for _ in range(20):  # 20 x 251 characters: a path that no system call takes
+        os.mkdir("d" * 250, dir_fd=below)
+        above, below = below, os.open("d" * 250, os.O_RDONLY, dir_fd=below)
+        os.close(above)
+    os.close(below)
+    details, items = index(folder, output)
+    assert len(items) == 1
+    closed, link = sorted(details["rejected"], key=len, reverse=True)
+    assert (set(closed), link) == ({"d", "/"}, "20200102_B02.tif")
+    listing = output.with_name(output.name + ".rejected.csv").read_text()
+    assert "is a folder that cannot be read (File name too long)" in listing
+    assert "No such file" in listing
+
+
 def test_a_rerun_gives_the_same_bytes(tmp_path: Path, output: Path):
     """The index depends on the images alone, not on time or on the order of reading."""
     sentinel2_folder(tmp_path / "i")
