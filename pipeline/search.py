@@ -154,7 +154,7 @@ def _check_seen(
         return
     shown = (shapely.make_valid(scene.footprint) for scene in scenes if scene.footprint)
     if not any(place.intersection(footprint).area for place in shown):
-        raise CatalogError(
+        raise NoSceneError(
             f"The {len(scenes)} scenes found for {region} only touch its border and show nothing of "
             "it; check the region or choose another period."
         )

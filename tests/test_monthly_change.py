@@ -314,6 +314,60 @@ def test_what_differs_from_last_year_twice_is_confirmed(beside_last_year: tuple[
     assert {(a.first_seen, a.last_seen) for a in confirmed} == {("2024-06-30", "2024-07-31")}
 
 
+@pytest.fixture(scope="module")
+def with_gaps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    """April and July without a scene, the country changed from June on; a first call with a mistyped month fails."""
+    folder, made = tmp_path_factory.mktemp("gaps"), Country()
+    for day in ("2024-05-10", "2024-06-09", "2024-08-09"):
+        made.write_scene(folder / "scenes", day, changed=day > "2024-06")
+    write_region(folder / "regions/a.yml", "a", REGIONS["a"], SIDE, folder / "all.ndjson")
+    calls = [tick(folder, date(2024, 9, 4), "--since", "2014-05")]
+    write_catalog(folder / "scenes", folder / "all.ndjson")
+    calls.append(tick(folder, date(2024, 9, 4), "--since", "2024-04"))
+    return folder, calls
+
+
+def test_a_month_without_a_scene_is_noted_and_passed_over(with_gaps: tuple[Path, list[Any]]):
+    """May is the first month, and July holds nothing up: what June shows is confirmed by August."""
+    folder, (_, done) = with_gaps
+    assert done.returncode == 0, done.stdout + done.stderr
+    for gap in ("2024-04-01_2024-04-30", "2024-07-01_2024-07-31"):
+        assert f"a {gap}: nothing seen: No scene of a" in done.stdout
+    store = ProjectStore(folder / "out/project.sqlite")
+    runs = [run for run in store.runs() if run.period > "2024"]
+    told = [(run.period[:7], run.status, run.details["scenes"], run.details.get("baseline")) for run in runs]  # fmt: skip
+    may = "2024-05-01/2024-05-31"
+    assert told == [
+        ("2024-04", "done", 0, None), ("2024-05", "done", 1, None), ("2024-06", "done", 1, may),
+        ("2024-07", "done", 0, None), ("2024-08", "done", 1, may),
+    ]  # fmt: skip
+    assert "No scene of a in 2024-07-01" in runs[3].details["nothing_seen"]
+    confirmed = [alert for alert in store.alerts() if alert.status == "confirmed"]
+    assert sum(alert.area_ha for alert in confirmed) > 1
+    assert {(a.first_seen, a.last_seen) for a in confirmed} == {("2024-06-30", "2024-08-31")}
+
+
+def test_a_mistyped_month_can_be_corrected(with_gaps: tuple[Path, list[Any]]):
+    """What failed without any map does not say where a region begins."""
+    folder, (failed, done) = with_gaps
+    assert failed.returncode == 1
+    assert "2014" not in done.stdout
+    periods = [run.period[:7] for run in ProjectStore(folder / "out/project.sqlite").runs()]
+    assert periods[0] == "2014-05"
+    assert periods[1] == "2024-04"
+
+
+def test_a_region_that_nobody_ever_saw(with_gaps: tuple[Path, list[Any]], tmp_path: Path):
+    """One sentence, exit code 1: there is nothing to follow, and more likely a mistake than clouds."""
+    write_region(tmp_path / "regions/a.yml", "a", REGIONS["a"], SIDE, with_gaps[0] / "all.ndjson")
+    done = tick(tmp_path, date(2024, 4, 10), "--since", "2024-02")
+    assert done.returncode == 1
+    assert "Nothing of a was seen from 2024-02-01 to 2024-03-31" in done.stderr
+    assert "Traceback" not in done.stderr
+    runs = ProjectStore(tmp_path / "out/project.sqlite").runs()
+    assert [run.status for run in runs] == ["done", "done"]
+
+
 def test_a_baseline_that_is_not_understood(tmp_path: Path):
     """One sentence, exit code 1, nothing made."""
     write_region(tmp_path / "regions/a.yml", "a", (8, 8), SIDE, tmp_path / "all.ndjson")

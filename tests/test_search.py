@@ -15,7 +15,7 @@ from pipeline.coverage import sphere_area
 from pipeline.items import Item
 from pipeline.providers import providers
 from pipeline.question import Question, parse_filter
-from pipeline.search import EARTH_SEARCH, _default_collections, search
+from pipeline.search import EARTH_SEARCH, NoSceneError, _default_collections, search
 from tests.made_catalogs import COUNT, holdings, page, scene, scenes, strange_server, write_index
 from tests.pgstac_server import shared_pgstac
 
@@ -318,7 +318,7 @@ def test_coverage_and_plan_are_said_before_a_pixel_is_read(tmp_path: Path):
 
 def test_scenes_that_only_touch_the_region_are_not_enough(tmp_path: Path):
     """An edge in common shows nothing; a scene between the sample points does."""
-    with pytest.raises(CatalogError, match="only touch its border and show nothing"):
+    with pytest.raises(NoSceneError, match="only touch its border and show nothing"):
         search_index(tmp_path, [scene(0)], footprint=box(1, 0, 2, 1))
     tiny = scene(0) | {"geometry": mapping(box(1.5, 0.5, 1.5001, 0.5001))}
     assert search_index(tmp_path, [tiny], footprint=box(1, 0, 2, 1))["coverage"]["max_days"] == 0

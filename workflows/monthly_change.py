@@ -3,14 +3,15 @@
 Each region's first complete month is its baseline (or what --baseline says); every later one is mapped, compared
 with it, and what differs is a candidate until it is seen again. Call it as often as a scheduler likes: a month is worked on
 once it is over, missed calls are made up month by month, the last months are looked at again for late
-scenes, and what is current is skipped. One region's failure does not stop the others.
+scenes, and what is current is skipped. A month without a scene or a clear view is noted and passed over. One region's
+failure does not stop the others.
 
 Exit code 0: all is well; 1: a region failed; 75: another runner holds a region, try again later.
 """
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
@@ -26,7 +27,7 @@ from landcover.errors import LandcoverError, SettingsError
 from landcover.models import read_spec
 from landcover.period import Period
 from landcover.persistence import Rule
-from landcover.schedule import FIRST, Baseline, complete_months, due_periods, month
+from landcover.schedule import FIRST, PREVIOUS, Baseline, complete_months, due_periods, month
 from pipeline.artifacts import Report, fingerprint
 from pipeline.change import ChangeSettings
 from pipeline.composite import NoViewError
@@ -36,7 +37,7 @@ from pipeline.job import Job, plan_job
 from pipeline.metrics_file import write_metrics
 from pipeline.model_source import find_model
 from pipeline.notify import Webhook, alert_message, write_feed, write_geojson
-from pipeline.project_store import BusyError, ProjectStore
+from pipeline.project_store import BusyError, ProjectStore, Run
 from pipeline.region import Region, load_region
 from pipeline.run import run
 from pipeline.search import NoSceneError
@@ -211,7 +212,12 @@ def _follow(region: Region, watch: Watch, store: ProjectStore) -> Outcome:
     due = due_periods(months, status, watch.reopen)
     figures: dict[str, Any] = {}
     for period in due:
-        figures = _chapter(region, months, period, watch, store)
+        figures = _chapter(region, period, watch, store) or figures
+    if months and not _mapped(region.name, store):
+        raise NoSceneError(
+            f"Nothing of {region.name} was seen from {months[0].start} to {months[-1].end}; check its footprint, "
+            "catalogue and filters, give an earlier --since, or wait for scenes."
+        )
     return Outcome(
         region.name,
         "done",
@@ -222,34 +228,41 @@ def _follow(region: Region, watch: Watch, store: ProjectStore) -> Outcome:
 
 
 def _months(region: str, watch: Watch, store: ProjectStore) -> list[Period]:
-    """Months of a region, from its baseline on: what the store began with, else what is asked for."""
-    known = [Period.parse(run.period).start for run in store.runs(region)]
-    if known:
-        return complete_months(min(known), watch.as_of, watch.settle)
-    if watch.since is not None:
-        return complete_months(watch.since, watch.as_of, watch.settle)
+    """Months of a region, from its baseline on: the first that was mapped, else what is asked for, else the first tried."""
+    mapped, tried = _mapped(region, store), _periods(store.runs(region))
+    if mapped or watch.since or tried:
+        begin = mapped[0].start if mapped else watch.since or tried[0].start
+        return complete_months(begin, watch.as_of, watch.settle)
     earlier = date(watch.as_of.year - 1, watch.as_of.month, 1)
     return complete_months(earlier, watch.as_of, watch.settle)[-1:]
 
 
-def _chapter(
-    region: Region, months: Sequence[Period], period: Period, watch: Watch, store: ProjectStore
-) -> dict[str, Any]:
-    """Map one month and compare it with its baseline."""
+def _mapped(region: str, store: ProjectStore) -> list[Period]:
+    """Months of a region that have a map, oldest first; nobody may have seen those between."""
+    return _periods(run for run in store.runs(region) if run.inputs)
+
+
+def _periods(runs: Iterable[Run]) -> list[Period]:
+    return [Period.parse(run.period) for run in runs]
+
+
+def _chapter(region: Region, period: Period, watch: Watch, store: ProjectStore) -> dict[str, Any]:
+    """Map one month and compare it with its baseline; nothing where nobody saw the region."""
 
     def announce(text: str) -> None:
         typer.echo(f"{region.name} {period.folder}: {text}")
         watch.log.info(text, region=region.name, period=str(period))
 
     job = _job(region, period, watch)
+    earlier = [one for one in _mapped(region.name, store) if one.start < period.start]
     store.start(region.name, str(period))
     try:
         record = run(job, announce=announce, report=announce)
         figures: dict[str, Any] = {}
-        if baseline := _baseline(region, months, period, watch, announce):
+        if baseline := _baseline(region, earlier, period, watch, announce):
             chapter = Chapter(
                 region.name, period, _job(region, baseline, watch).folder, baseline, job.folder,
-                _followed_before(region, months, period, watch),
+                _last_followed(region, earlier, watch),
             )  # fmt: skip
             figures = follow(
                 chapter,
@@ -260,6 +273,10 @@ def _chapter(
             )
             figures["baseline"] = str(baseline)
             store.put_alerts(region.name, str(period), read_alerts(chapter.folder))
+    except (NoSceneError, NoViewError) as error:
+        announce(f"nothing seen: {error}")
+        store.finish(region.name, str(period), scenes=0, nothing_seen=str(error))
+        return {}
     except Exception as error:
         reason = str(error) or repr(error)
         store.finish(region.name, str(period), error=reason)
@@ -273,32 +290,31 @@ def _chapter(
 
 
 def _baseline(
-    region: Region, months: Sequence[Period], period: Period, watch: Watch, announce: Report
+    region: Region, earlier: Sequence[Period], period: Period, watch: Watch, announce: Report
 ) -> Period | None:
-    """The month to compare with, mapped; None where there is none.
+    """The month to compare with, mapped; None where there is none. earlier: the months before that have a map.
 
-    One from before the first month is mapped now. Where nobody saw the region then, the first month takes its place.
+    One without a map is mapped now. Where nobody saw the region then, the first month takes its place, or the last
+    before where that of before is wanted.
     """
-    wanted = watch.baseline.of(period, months[0])
-    if wanted is None or wanted in months:
+    wanted = watch.baseline.of(period, earlier[0] if earlier else period)
+    if wanted is None or wanted in earlier:
         return wanted
     try:
         run(_job(region, wanted, watch, refresh=False), announce=announce, report=announce)
     except (NoSceneError, NoViewError) as error:
-        instead = months[0] if period != months[0] else None
+        last = watch.baseline.choice == PREVIOUS
+        instead = earlier[-1 if last else 0] if earlier else None
         done = f"compared with {instead.folder}" if instead else "nothing to compare with"
         announce(f"no baseline of {wanted.folder}, so {done}: {error}")
         return instead
     return wanted
 
 
-def _followed_before(
-    region: Region, months: Sequence[Period], period: Period, watch: Watch
-) -> Path | None:
-    """Folder of the comparison of the month before; None where there is none."""
-    place = months.index(period)
-    folder = _job(region, months[place - 1], watch).folder / "change"
-    return folder if place and (folder / "follow.json").is_file() else None
+def _last_followed(region: Region, earlier: Sequence[Period], watch: Watch) -> Path | None:
+    """Folder of the last comparison before; None where there is none."""
+    folders = (_job(region, one, watch).folder / "change" for one in reversed(earlier))
+    return next((folder for folder in folders if (folder / "follow.json").is_file()), None)
 
 
 def _job(region: Region, period: Period, watch: Watch, *, refresh: bool = True) -> Job:
