@@ -70,7 +70,8 @@ def follow(
     """Compare a period with the baseline, move the state on, and write the alerts.
 
     Beside the files of `change` the folder gets state.tif (bands reference, candidate, first, history, status, since
-    of landcover.persistence; first and since are days since 1970-01-01) and alerts.geojson. What is current is skipped.
+    of landcover.persistence; first and since are days since 1970-01-01) and alerts.geojson: what is candidate or
+    confirmed by this period, and the candidates that it rejects. What is current is skipped.
     Returns candidate_ha, confirmed_ha, rejected_ha (flicker) and counted_change_ha. Raises RasterError or
     SettingsError where the maps cannot be compared.
     """
@@ -203,7 +204,9 @@ def _write_alerts(chapter: Chapter, grid: GeoBox) -> None:
             for alert in _alerts(chapter, batch, keys, grid)
         ] if len(keys) else []  # fmt: skip
     earlier = [] if chapter.previous is None else read_alerts(chapter.previous)
-    features = [_feature(alert) for alert in sorted(_named(found, earlier), key=lambda a: a.id)]
+    named = _named(found, [alert for alert in earlier if alert.status != "rejected"])
+    told = sorted([*named, *_reverted(named, earlier)], key=lambda a: a.id)
+    features = [_feature(alert) for alert in told]
     write_json(at / "alerts.geojson", {"type": "FeatureCollection", "features": features})
 
 
@@ -249,6 +252,16 @@ def _alerts(chapter: Chapter, batch: Any, keys: NDArray[np.int64], grid: GeoBox)
             confidence=round(float(tally.confidence[number] / tally.pixels[number]), 2),
             geometry=json.dumps(shapely.geometry.mapping(shapely.set_precision(shape, 1e-7))),
         )  # fmt: skip
+
+
+def _reverted(named: Sequence[Alert], earlier: Sequence[Alert]) -> list[Alert]:
+    """Earlier candidates of which nothing is left under their name, as they were last seen, rejected."""
+    left = {alert.id for alert in named}
+    return [
+        replace(alert, status="rejected")
+        for alert in earlier
+        if alert.status == "candidate" and alert.id not in left
+    ]
 
 
 def _named(found: Sequence[Alert], earlier: Sequence[Alert]) -> list[Alert]:

@@ -273,10 +273,16 @@ class ProjectStore:
         return [Alert(**dict(row)) for row in rows]
 
     def untold(self) -> list[Alert]:
-        """Alerts whose status nobody was told of yet, in the order of `alerts`."""
+        """Alerts whose status nobody was told of yet, in the order of `alerts`; rejected ones only if told of before."""
         with self._open() as database:
             told = {tuple(row) for row in database.execute("SELECT alert, status FROM told")}
-        return [alert for alert in self.alerts() if (alert.id, alert.status) not in told]
+        known = {name for name, _ in told}
+        return [
+            alert
+            for alert in self.alerts()
+            if (alert.id, alert.status) not in told
+            and (alert.status != "rejected" or alert.id in known)
+        ]
 
     def told(self, alert: Alert) -> None:
         """Note that an alert's status was told."""

@@ -1,10 +1,12 @@
 """One more period of a region: the state moves on, also with baselines that differ and ground that one of them lacks."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import rasterio
 import shapely
 from affine import Affine
@@ -105,6 +107,32 @@ def test_like_months_are_compared_and_the_state_goes_on(tmp_path: Path):
     assert told == [(True, False, 1), (False, True, 1), (False, False, 0)]
     assert (band(previous, "reference")[40:60, 85:115] == TOWN).all()
     assert set(np.unique(band(previous, "since"))) == {0, band(previous, "since")[50, 100]}
+
+
+def test_a_candidate_that_reverts_is_rejected_once(tmp_path: Path):
+    """June's town is gone in July and August: rejected in July under its name, as last seen in June; no alert after."""
+    april, june = mapped(tmp_path / "april", land()), mapped(tmp_path / "june", land(town=True))
+    july, august = mapped(tmp_path / "july", land()), mapped(tmp_path / "august", land())
+    folder, _, (candidate,) = step(("2026-04", april), ("2026-06", june))
+    assert (candidate.status, candidate.last_seen) == ("candidate", "2026-06-30")
+    folder, _, (still,) = step(("2026-04", april), ("2026-07", july), folder)
+    assert (still.status, still.last_seen) == ("candidate", "2026-07-31"), "one of two may follow"
+    folder, figures, alerts = step(("2026-04", april), ("2026-08", august), folder)
+    assert alerts == [replace(still, status="rejected")]
+    assert figures["rejected_ha"] == pytest.approx(still.area_ha)
+    september = mapped(tmp_path / "september", land())
+    assert step(("2026-04", april), ("2026-09", september), folder)[2] == []
+
+
+def test_a_candidate_of_which_a_part_is_left_keeps_its_name(tmp_path: Path):
+    """Two maps without the left half reject it; the right half, under clouds, is the alert that it was, and smaller."""
+    april, june = mapped(tmp_path / "april", land()), mapped(tmp_path / "june", land(town=True))
+    folder, _, (whole,) = step(("2026-04", april), ("2026-06", june))
+    for name in ("07", "08"):
+        half = mapped(tmp_path / name, land(known=slice(0, 100)))
+        folder, _, alerts = step(("2026-04", april), (f"2026-{name}", half), folder)
+    assert [(alert.id, alert.status) for alert in alerts] == [(whole.id, "candidate")]
+    assert alerts[0].area_ha == pytest.approx(whole.area_ha / 2, rel=1e-3)
 
 
 def test_a_rerun_makes_nothing_and_another_baseline_makes_it_anew(tmp_path: Path):

@@ -199,6 +199,16 @@ def test_each_status_of_an_alert_is_told_once(store: ProjectStore):
     assert store.untold() == []
 
 
+def test_a_rejection_is_told_to_those_who_were_told_of_the_alert(store: ProjectStore):
+    """One that nobody was told of as a candidate has come and gone."""
+    store.put_alerts("a", "2026-09", [alert("x"), alert("y")])
+    store.told(alert("x"))
+    store.put_alerts("a", "2026-10", [alert("x", "rejected"), alert("y", "rejected")])
+    assert [(a.id, a.status) for a in store.untold()] == [("x", "rejected")]
+    store.told(alert("x", "rejected"))
+    assert store.untold() == []
+
+
 def test_names_are_data(store: ProjectStore):
     """Quotes and semicolons in names are only characters."""
     name = "x'); DROP TABLE runs; --"
