@@ -104,6 +104,15 @@ def read_alerts(folder: Path) -> list[Alert]:
     ]
 
 
+def read_names(folder: Path) -> dict[int, str]:
+    """Class names by code of the maps that `follow` compared into a folder; none where it is gone."""
+    record = folder / "change.json"
+    if not record.is_file():
+        return {}
+    rows = json.loads(record.read_text("utf-8"))["classes"]
+    return {row["class_code"]: row["class_name"] for row in rows}
+
+
 def _made(run: Path) -> dict[str, str]:
     """Hashes of what a run made of its scenes."""
     stages = Ledger(run / "run.json").stages

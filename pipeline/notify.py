@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ _RETRIES = Retry(
     respect_retry_after_header=True,
 )  # fmt: skip
 _TIMEOUT = 30.0
+Names = Callable[[Alert], Mapping[int, str]]
+"""Gives the class names by code of the maps that show an alert."""
 _ATOM = "http://www.w3.org/2005/Atom"
 
 
@@ -93,13 +95,13 @@ def alert_message(alert: Alert, names: Mapping[int, str]) -> dict[str, Any]:
     }
 
 
-def write_geojson(path: Path, alerts: Sequence[Alert], names: Mapping[int, str]) -> None:
+def write_geojson(path: Path, alerts: Sequence[Alert], names: Names) -> None:
     """Write alerts as a GeoJSON feature collection (RFC 7946)."""
-    features = [alert_message(alert, names) for alert in alerts]
+    features = [alert_message(alert, names(alert)) for alert in alerts]
     write_json(path, {"type": "FeatureCollection", "features": features})
 
 
-def write_feed(path: Path, title: str, alerts: Sequence[Alert], names: Mapping[int, str]) -> None:
+def write_feed(path: Path, title: str, alerts: Sequence[Alert], names: Names) -> None:
     """Write alerts as an Atom feed (RFC 4287), newest first; equal alerts give equal bytes."""
     feed = Element("feed", xmlns=_ATOM)
     SubElement(feed, "title").text = title
@@ -109,7 +111,7 @@ def write_feed(path: Path, title: str, alerts: Sequence[Alert], names: Mapping[i
         (_moment(a.last_seen) for a in alerts), default=_moment("1970-01-01")
     )
     for alert in sorted(alerts, key=lambda a: (a.last_seen, a.id), reverse=True):
-        facts = alert_message(alert, names)["properties"]
+        facts = alert_message(alert, names(alert))["properties"]
         entry = SubElement(feed, "entry")
         SubElement(
             entry, "title"

@@ -16,7 +16,7 @@ from landcover.persistence import CANDIDATE, CONFIRMED, Rule
 from landcover.schedule import month
 from pipeline.artifacts import file_hash
 from pipeline.change import ChangeSettings
-from pipeline.follow import Chapter, follow, read_alerts
+from pipeline.follow import Chapter, follow, read_alerts, read_names
 from pipeline.project_store import Alert
 from tests.test_change import GRID, write_map
 
@@ -107,6 +107,14 @@ def test_like_months_are_compared_and_the_state_goes_on(tmp_path: Path):
     assert told == [(True, False, 1), (False, True, 1), (False, False, 0)]
     assert (band(previous, "reference")[40:60, 85:115] == TOWN).all()
     assert set(np.unique(band(previous, "since"))) == {0, band(previous, "since")[50, 100]}
+
+
+def test_names_are_those_of_the_maps(tmp_path: Path):
+    """As the maps' legend has them; none where somebody removed the folder."""
+    april, may = mapped(tmp_path / "april", land()), mapped(tmp_path / "may", land(town=True))
+    folder, _, _ = step(("2026-04", april), ("2026-05", may))
+    assert read_names(folder)[TOWN] == "Built-up"
+    assert read_names(tmp_path / "gone") == {}
 
 
 def test_a_candidate_that_reverts_is_rejected_once(tmp_path: Path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +17,9 @@ from typing import Any
 import pyogrio
 import pytest
 
+from landcover.legend import Legend
+from landcover.models import load_checkpoint, save_checkpoint
+from pipeline.job import DEMO_MODEL
 from pipeline.project_store import ProjectStore
 from tests.command import ROOT
 from tests.month_scenes import Country, write_catalog, write_region
@@ -316,11 +320,20 @@ def test_what_differs_from_last_year_twice_is_confirmed(beside_last_year: tuple[
 
 @pytest.fixture(scope="module")
 def with_gaps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
-    """April and July without a scene, the country changed from June on; a first call with a mistyped month fails."""
+    """April and July without a scene, the country changed from June on; a first call with a mistyped month fails.
+
+    The region has a model of its own, whose classes have other names.
+    """
     folder, made = tmp_path_factory.mktemp("gaps"), Country()
     for day in ("2024-05-10", "2024-06-09", "2024-08-09"):
         made.write_scene(folder / "scenes", day, changed=day > "2024-06")
     write_region(folder / "regions/a.yml", "a", REGIONS["a"], SIDE, folder / "all.ndjson")
+    demo = load_checkpoint(DEMO_MODEL)
+    records = [one | {"name": f"My {one['name']}"} for one in demo.spec.legend.to_records()]
+    spec = replace(demo.spec, legend=Legend.from_records(records))
+    save_checkpoint(folder / "mine.safetensors", demo.network, spec)
+    with (folder / "regions/a.yml").open("a") as stream:
+        stream.write(f"model: {folder / 'mine.safetensors'}\n")
     calls = [tick(folder, date(2024, 9, 4), "--since", "2014-05")]
     write_catalog(folder / "scenes", folder / "all.ndjson")
     calls.append(tick(folder, date(2024, 9, 4), "--since", "2024-04"))
@@ -345,6 +358,16 @@ def test_a_month_without_a_scene_is_noted_and_passed_over(with_gaps: tuple[Path,
     confirmed = [alert for alert in store.alerts() if alert.status == "confirmed"]
     assert sum(alert.area_ha for alert in confirmed) > 1
     assert {(a.first_seen, a.last_seen) for a in confirmed} == {("2024-06-30", "2024-08-31")}
+
+
+def test_alerts_name_classes_as_their_region_does(with_gaps: tuple[Path, list[Any]]):
+    """GeoJSON and feed have the names of the region's own model, not those of the weights that are the default."""
+    out = with_gaps[0] / "out"
+    features = json.loads((out / "alerts.geojson").read_text("utf-8"))["features"]
+    names = {feature["properties"][side] for feature in features for side in ("from", "to")}
+    assert "My Built-up" in names
+    assert all(name.startswith("My ") for name in names)
+    assert "to My Built-up" in (out / "alerts.xml").read_text("utf-8")
 
 
 def test_a_mistyped_month_can_be_corrected(with_gaps: tuple[Path, list[Any]]):

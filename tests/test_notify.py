@@ -107,7 +107,7 @@ def test_what_is_no_web_address_is_refused(address: str):
 
 def test_alerts_as_geojson(tmp_path: Path):
     """One feature with class names, hectares, dates and status."""
-    write_geojson(tmp_path / "alerts.geojson", [ALERT], NAMES)
+    write_geojson(tmp_path / "alerts.geojson", [ALERT], lambda _: NAMES)
     (feature,) = json.loads((tmp_path / "alerts.geojson").read_text("utf-8"))["features"]
     assert feature["geometry"]["coordinates"] == [11.0, 47.0]
     assert feature["properties"]["from"] == "Tree cover"
@@ -119,7 +119,7 @@ def test_alerts_as_a_feed(tmp_path: Path):
     """Well-formed with hostile names, newest first, the same bytes each time; an entry changes with its status."""
     older = replace(ALERT, id="a-0", last_seen="2026-09-30", status="candidate")
     for name in ("one.xml", "two.xml"):
-        write_feed(tmp_path / name, "Alerts of <me>", [older, ALERT], NAMES)
+        write_feed(tmp_path / name, "Alerts of <me>", [older, ALERT], lambda _: NAMES)
     assert (tmp_path / "one.xml").read_bytes() == (tmp_path / "two.xml").read_bytes()
     space = {"a": "http://www.w3.org/2005/Atom"}
     feed = ET.parse(tmp_path / "one.xml").getroot()
@@ -134,5 +134,5 @@ def test_alerts_as_a_feed(tmp_path: Path):
 
 def test_an_empty_feed_is_a_feed(tmp_path: Path):
     """No alert yet: a valid feed without entries."""
-    write_feed(tmp_path / "feed.xml", "Alerts", [], {})
+    write_feed(tmp_path / "feed.xml", "Alerts", [], lambda _: {})
     assert ET.parse(tmp_path / "feed.xml").getroot().tag.endswith("feed")

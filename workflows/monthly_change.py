@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +25,6 @@ from rich.table import Table
 from rich.text import Text
 
 from landcover.errors import LandcoverError, SettingsError
-from landcover.models import read_spec
 from landcover.period import Period
 from landcover.persistence import Rule
 from landcover.schedule import FIRST, PREVIOUS, Baseline, complete_months, due_periods, month
@@ -32,11 +32,11 @@ from pipeline.artifacts import Report, fingerprint
 from pipeline.change import ChangeSettings
 from pipeline.composite import NoViewError
 from pipeline.event_log import EventLog, event_log
-from pipeline.follow import Chapter, follow, read_alerts
+from pipeline.follow import Chapter, follow, read_alerts, read_names
 from pipeline.job import Job, plan_job
 from pipeline.metrics_file import write_metrics
 from pipeline.model_source import find_model
-from pipeline.notify import Webhook, alert_message, write_feed, write_geojson
+from pipeline.notify import Names, Webhook, alert_message, write_feed, write_geojson
 from pipeline.project_store import BusyError, ProjectStore, Run
 from pipeline.region import Region, load_region
 from pipeline.run import run
@@ -323,9 +323,7 @@ def _job(region: Region, period: Period, watch: Watch, *, refresh: bool = True) 
 
 def _tell(store: ProjectStore, watch: Watch, hook: Webhook | None, metrics: Path | None) -> bool:
     """Write the feeds and the figures, post what is new; whether all was taken."""
-    alerts = store.alerts()
-    model = plan_model(watch)
-    names = {c.code: c.name for c in read_spec(model).legend.classes}
+    alerts, names = store.alerts(), _names(watch.out)
     write_geojson(watch.out / "alerts.geojson", alerts, names)
     write_feed(watch.out / "alerts.xml", "Land-cover change", alerts, names)
     if metrics:
@@ -334,7 +332,7 @@ def _tell(store: ProjectStore, watch: Watch, hook: Webhook | None, metrics: Path
         return True
     try:
         for alert in store.untold():
-            hook.send(alert_message(alert, names))
+            hook.send(alert_message(alert, names(alert)))
             store.told(alert)
     except SettingsError as error:
         typer.echo(f"error: {error}", err=True)
@@ -342,11 +340,10 @@ def _tell(store: ProjectStore, watch: Watch, hook: Webhook | None, metrics: Path
     return True
 
 
-def plan_model(watch: Watch) -> Path:
-    """The model whose legend names the classes."""
-    from pipeline.job import DEFAULT_MODEL
-
-    return watch.options["model"] or DEFAULT_MODEL
+def _names(out: Path) -> Names:
+    """Class names for an alert: those of the comparison that told of it last, as each region may have its own model."""
+    read = cache(read_names)
+    return lambda alert: read(out / alert.region / month(alert.last_seen[:7]).folder / "change")
 
 
 def _show(outcomes: Sequence[Outcome]) -> None:
