@@ -105,11 +105,8 @@ def evaluate(
     tolerances = sorted(set(tolerances)) or TOLERANCES
     check_tolerances(tolerances)
     job = _plan(model, data, split, tolerances, report)
-    if calibrate and isinstance(job.checkpoint.network, ExportedNetwork):
-        raise CheckpointError(
-            f"{model} is an exported model, which cannot be written with a temperature; fit that of its checkpoint "
-            "and export again."
-        )
+    if calibrate:
+        _check_calibrated(job, model, output / CALIBRATED)
     runtime, device = _runtime(job, runtime, device)
     with WindowLabeller(job.checkpoint, runtime, device) as labeller:
         temperatures = _temperatures(job, labeller, seed if calibrate else None, report)
@@ -159,6 +156,19 @@ def _plan(model: Path, data: Path, split: str, tolerances: Sequence[float], repo
         )
     bands = tuple(band_numbers(dataset, spec.bands))
     return _Job(checkpoint, dataset, split, legend.codes, legend, bands, context)
+
+
+def _check_calibrated(job: _Job, model: Path, calibrated: Path) -> None:
+    """Raise CheckpointError or SettingsError where a model cannot be written with a temperature."""
+    if isinstance(job.checkpoint.network, ExportedNetwork):
+        raise CheckpointError(
+            f"{model} is an exported model, which cannot be written with a temperature; fit that of its checkpoint "
+            "and export again."
+        )
+    if calibrated.resolve() == model.resolve():
+        raise SettingsError(
+            f"The model with the temperature would take the place of {model}, which is evaluated; give another --output."
+        )
 
 
 def _notes(job: _Job) -> list[str]:

@@ -269,6 +269,19 @@ def test_a_temperature_is_fitted_stored_and_better(tmp_path: Path) -> None:
     assert again["matrix"] == record["matrix"]
 
 
+def test_a_temperature_never_replaces_the_model_that_is_evaluated(tmp_path: Path) -> None:
+    """Asked to write into the model's own folder, by whatever way: refused, and the model is as it was."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    data, model = made(tmp_path / "d", side=64), constant(tmp_path / "run/model.safetensors")
+    before = model.read_bytes()
+    for folder in (tmp_path / "run", tmp_path / "link"):
+        with pytest.raises(SettingsError, match=r"take the place of .*give another --output"):
+            evaluate(model=model, data=data, output=folder, calibrate=True, samples=1, report=str)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["model.safetensors"]
+    assert model.read_bytes() == before
+
+
 class Together:
     """A runtime that takes three windows a call, as a GPU does, and runs them by torch."""
 
