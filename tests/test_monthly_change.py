@@ -16,6 +16,8 @@ from typing import Any
 
 import pyogrio
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from landcover.legend import Legend
 from landcover.models import load_checkpoint, save_checkpoint
@@ -23,6 +25,7 @@ from pipeline.job import DEMO_MODEL
 from pipeline.project_store import ProjectStore
 from tests.command import ROOT
 from tests.month_scenes import Country, write_catalog, write_region
+from workflows.monthly_change import monthly_change
 
 REGIONS = {"a": (8, 8), "b": (90, 8), "c": (8, 90), "d": (90, 90), "e": (150, 150)}
 SIDE = 72
@@ -270,6 +273,26 @@ def test_events_are_logged_for_machines(tmp_path: Path):
     event = json.loads(line)
     assert (event["level"], event["event"], event["region"]) == ("error", "region failed", "broken")
     assert "broken.yml" in event["message"]
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "words"),
+    [("--metrics", "regions", "is a folder"), ("--metrics", "file/x", "exists"), ("--out", "file/out", "Not a directory")],
+)  # fmt: skip
+def test_what_cannot_be_written(tmp_path: Path, option: str, name: str, words: str):
+    """A folder where a file is wanted, a file where a folder is: one sentence, exit code 1."""
+    (tmp_path / "regions").mkdir()
+    (tmp_path / "regions/broken.yml").write_text("name: [")
+    (tmp_path / "file").touch()
+    app = typer.Typer()
+    app.command()(monthly_change)
+    call = command(tmp_path, date(2024, 8, 4), option, tmp_path / name)[3:]
+    done = CliRunner().invoke(app, call)
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"error: {tmp_path}")
+    assert words in last
 
 
 def test_a_folder_without_regions(tmp_path: Path):

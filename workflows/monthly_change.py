@@ -9,6 +9,7 @@ failure does not stop the others.
 Exit code 0: all is well; 1: a region failed; 75: another runner holds a region, try again later.
 """
 
+import sqlite3
 import time
 import traceback
 from collections.abc import Iterable, Sequence
@@ -45,6 +46,8 @@ from pipeline.search import NoSceneError
 TEMPORARY = 75
 """Exit code for 'try again later' (EX_TEMPFAIL of sysexits.h)."""
 _STORE = "project.sqlite"
+_EXPECTED = (LandcoverError, OSError, sqlite3.Error)
+"""What may go wrong without a fault of ours: input, disk, store."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,8 @@ def monthly_change(
     try:
         if not paths:
             raise SettingsError(f"{regions} holds no region file (.yml); give a folder of them.")
+        if metrics and metrics.is_dir():
+            raise SettingsError(f"{metrics} is a folder; give --metrics the name of a file.")
         watch = Watch(
             out, (as_of or datetime.now(UTC)).date(), month(since).start if since else None, settle, reopen,
             Baseline(baseline), Rule(needed, among), ChangeSettings(min_area=min_area, evidence=evidence),
@@ -161,9 +166,11 @@ def monthly_change(
         hook = Webhook(webhook) if webhook else None
         store = ProjectStore(out / _STORE)
         outcomes = [_logged(_watched(path, watch, store, wait), watch.log) for path in paths]
-        told = _tell(store, watch, hook, metrics)
-    except LandcoverError as error:
-        typer.echo(f"error: {error}", err=True)
+        told = _tell(store, watch, hook)
+        if metrics:
+            write_metrics(metrics, store)
+    except _EXPECTED as error:
+        typer.echo(f"error: {_reason(error)}", err=True)
         raise typer.Exit(1) from error
     finally:
         held.close()
@@ -181,12 +188,19 @@ def _watched(path: Path, watch: Watch, store: ProjectStore, wait: float) -> Outc
             return _follow(region, watch, store)
     except BusyError as error:
         return Outcome(path.stem, "busy", message=str(error))
-    except (LandcoverError, OSError) as error:
-        typer.echo(f"{path.stem}: error: {error}", err=True)
-        return Outcome(path.stem, "failed", message=str(error))
+    except _EXPECTED as error:
+        typer.echo(f"{path.stem}: error: {_reason(error)}", err=True)
+        return Outcome(path.stem, "failed", message=_reason(error))
     except Exception as error:  # noqa: BLE001 - a fault of ours in one region must not stop the others
         typer.echo(f"{path.stem}: error: {traceback.format_exc()}", err=True)
         return Outcome(path.stem, "failed", message=repr(error))
+
+
+def _reason(error: Exception) -> str:
+    """One sentence for the user."""
+    if isinstance(error, OSError):
+        return f"{error.filename or 'A file'}: {error.strerror or error}."
+    return f"The store {_STORE}: {error}." if isinstance(error, sqlite3.Error) else str(error)
 
 
 def _logged(outcome: Outcome, log: EventLog) -> Outcome:
@@ -321,13 +335,11 @@ def _job(region: Region, period: Period, watch: Watch, *, refresh: bool = True) 
     return plan_job(region, output=watch.out, period=str(period), refresh=refresh, **watch.options)
 
 
-def _tell(store: ProjectStore, watch: Watch, hook: Webhook | None, metrics: Path | None) -> bool:
-    """Write the feeds and the figures, post what is new; whether all was taken."""
+def _tell(store: ProjectStore, watch: Watch, hook: Webhook | None) -> bool:
+    """Write the feeds, post what is new; whether all was taken."""
     alerts, names = store.alerts(), _names(watch.out)
     write_geojson(watch.out / "alerts.geojson", alerts, names)
     write_feed(watch.out / "alerts.xml", "Land-cover change", alerts, names)
-    if metrics:
-        write_metrics(metrics, store)
     if hook is None:
         return True
     try:
