@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import stat
 import subprocess
 import sys
@@ -75,6 +76,29 @@ def test_words_of_a_unit_are_escaped():
     """Blanks, percent signs and dollars in a path reach the program as they are."""
     units = systemd_units(["/my python", "50%", "$HOME"], 3)
     assert 'ExecStart="/my python" "50%%" "$$HOME"' in units["landcover-monthly-change.service"]
+
+
+def test_systemd_reads_the_words_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A program, its folder and options with blanks, quotes and signs: no complaint, each word back as it was."""
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("this machine has no systemd-analyze")
+    root = tmp_path / "it's my 50% folder"
+    root.mkdir()
+    program = root / "python"
+    program.symlink_to(sys.executable)
+    monkeypatch.setattr("workflows.schedule.ROOT", root)
+    call = [str(program), "it's", "", ";", "a\tb", 'say "x"', "c:\\n", "$HOME 5%"]
+    for name, text in systemd_units(call, 3).items():
+        (tmp_path / name).write_text(text)
+    unit = tmp_path / "landcover-monthly-change.service"
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False
+    )
+    assert [line for line in done.stderr.splitlines() if str(unit) in line] == []
+    lines = dict(line.split("=", 1) for line in unit.read_text().splitlines() if "=" in line)
+    assert lines["WorkingDirectory"] == str(root).replace("%", "%%")
+    told = lines["ExecStart"].replace("%%", "%").replace("$$", "$").replace(r"\t", "\t")
+    assert shlex.split(told) == ["/usr/bin/env", *call]
 
 
 def test_the_cronjob_is_never_run_twice_at_once():

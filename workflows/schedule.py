@@ -6,6 +6,7 @@ exit code 75 and is no failure.
 """
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -41,7 +42,8 @@ def cron_line(call: list[str], hour: int) -> str:
 
 def systemd_units(call: list[str], hour: int) -> dict[str, str]:
     """A service and its timer, by file name; a timer that was missed while the machine slept runs once."""
-    words = " ".join(_quoted(word) for word in call)
+    odd = re.search(r"[\"'\\$]", call[0])  # systemd takes no such program, but env does
+    words = " ".join(_quoted(word) for word in (["/usr/bin/env", *call] if odd else call))
     service = f"""[Unit]
 Description=Land cover of many regions, month by month
 Wants=network-online.target
@@ -49,7 +51,7 @@ After=network-online.target
 
 [Service]
 Type=oneshot
-WorkingDirectory={_quoted(str(ROOT))}
+WorkingDirectory={str(ROOT).replace("%", "%%")}
 ExecStart={words}
 SuccessExitStatus=75
 """
@@ -68,9 +70,14 @@ WantedBy=timers.target
 
 
 def _quoted(word: str) -> str:
-    """A word of a systemd unit: % and $ are doubled, quotes and backslashes escaped."""
-    plain = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    return f'"{plain}"' if plain != word or " " in word else word
+    """A word of a command in a systemd unit: % and $ are doubled, quotes, backslashes, and ends of lines escaped.
+
+    A folder is written otherwise: its line is taken as it is, but for %.
+    """
+    plain = word
+    for sign, written in {"\\": r"\\", '"': r"\"", "%": "%%", "$": "$$", "\n": r"\n"}.items():
+        plain = plain.replace(sign, written)
+    return word if plain == word and re.fullmatch(r"[^\s';]+", word) else f'"{plain}"'
 
 
 def kubernetes_manifest(image: str, hour: int, more: list[str]) -> str:
