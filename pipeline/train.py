@@ -40,7 +40,7 @@ from pipeline.dataset import Dataset, load_dataset
 from pipeline.learner import Learner, count, figures, normalised
 from pipeline.learning_curve import draw_learning_curve, write_history
 from pipeline.model_card import write_model_card
-from pipeline.model_source import find_file
+from pipeline.model_source import find_file, find_model
 from pipeline.training_config import Baseline, ModelSettings, TrainingConfig
 
 MODEL = "model.safetensors"
@@ -95,7 +95,7 @@ def _hashes(config: TrainingConfig) -> dict[str, str]:
     """Hashes of the weights that training begins with or learns from, by what they are for."""
     model = config.model
     files = {
-        "start": find_file(str(model.start)) if model.start else None,
+        "start": find_model(str(model.start)) if model.start else None,
         "encoder": Path(model.weights) if model.weights not in {"none", "imagenet"} else None,
         "teacher": find_file(str(config.teacher.checkpoint)) if config.teacher else None,
     }
@@ -160,7 +160,7 @@ def _spec(config: TrainingConfig, dataset: Dataset) -> ModelSpec:
     tile = config.mapping_tile or config.tile
     model = config.model
     if model.start:
-        return _continued(read_spec(find_file(str(model.start))), dataset, config.mapping_tile)
+        return _continued(read_spec(find_model(str(model.start))), dataset, config.mapping_tile)
     return ModelSpec(
         encoder=model.encoder_name, decoder_channels=model.decoder_channels, bands=dataset.bands,
         scale=dataset.scale, offset=dataset.offset, mean=dataset.band_mean(),
@@ -199,7 +199,7 @@ def _continued(spec: ModelSpec, dataset: Dataset, tile: int | None) -> ModelSpec
 def _network(job: _Job) -> nn.Module:
     """The network as training begins."""
     if job.config.model.start:
-        network = load_checkpoint(find_file(str(job.config.model.start))).network
+        network = load_checkpoint(find_model(str(job.config.model.start))).network
         if isinstance(network, ExportedNetwork):
             raise CheckpointError(
                 f"{job.config.model.start} is an exported model, which cannot be trained; give its checkpoint."
@@ -476,7 +476,7 @@ def _record(job: _Job) -> dict[str, Any]:
     if job.config.model.weights not in {"none", "imagenet"}:
         config["model"]["weights"] = Path(job.config.model.weights).name
     if job.config.model.start:
-        start = find_file(str(job.config.model.start))
+        start = find_model(str(job.config.model.start))
         began = {"checkpoint": start.name, "training": dict(read_spec(start).training)}
         config["model"] = {"start": began}
     return {

@@ -36,8 +36,8 @@ class ModelSettings(_Settings):
     decoder_channels: tuple[int, ...] = ()
     """Of unet, unetplusplus and manet, deepest first, in place of the options depth and width."""
     start: str | Path | None = None
-    """Checkpoint to go on from, as `--model` takes it, instead of all the above: its network, weights, scaling
-    and tile."""
+    """Checkpoint to go on from, as `--model` takes it (a shipped name, a path, an address), instead of all the above:
+    its network, weights, scaling and tile."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,6 +1,7 @@
 """Training: a YAML in, a checkpoint out that maps; killed and resumed it is the same, byte for byte."""
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -244,6 +245,23 @@ def test_training_goes_on_from_another_model(model: Path, dataset: Path, tmp_pat
     assert training["options"]["model"]["start"]["checkpoint"] == MODEL
     assert training["options"]["model"]["start"]["training"]["data"] == "squares"
     assert str(model) not in json.dumps(training)
+
+
+def test_training_goes_on_from_an_address(
+    model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `--model` takes it: the file of an address is downloaded once, here it is there; one of none is refused."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    address = "https://models.example/squares.safetensors"
+    place = hashlib.sha256(address.encode()).hexdigest()[:16]
+    file = tmp_path / "landcover/models" / place / "squares.safetensors"
+    file.parent.mkdir(parents=True)
+    shutil.copy(model / MODEL, file)
+    config = config_of(dataset, model={"start": address}, steps=1, validate_every=1)
+    training = trained(tmp_path / "on", config)
+    assert training["options"]["model"]["start"]["checkpoint"] == "squares.safetensors"
+    with pytest.raises(CheckpointError, match=r"ftp://a/b\.safetensors cannot be a model"):
+        trained(tmp_path / "x", config | {"model": {"start": "ftp://a/b.safetensors"}})
 
 
 def test_a_training_knows_its_start_by_content(model: Path, dataset: Path, tmp_path: Path) -> None:
