@@ -110,13 +110,19 @@ def _trained(
         start = Path(folder) / "pruned.safetensors"
         save_checkpoint(start, network, spec)
         config = TrainingConfig(
-            dataset=data, model=ModelSettings(start=start), tile=min(spec.tile, _CHIP), batch=_BATCH,
+            dataset=data, model=ModelSettings(start=start), tile=_chip(spec), batch=_BATCH,
             steps=-(-steps // every) * every, validate_every=every, seed=seed,
             teacher=Teacher(checkpoint=teacher), baseline=None, device="cpu",
         )  # fmt: skip
         train(config=config, output=Path(folder) / "training", announce=report, report=report)
         made = load_checkpoint(Path(folder) / "training" / MODEL)
     return made.network, made.spec
+
+
+def _chip(spec: ModelSpec) -> int:
+    """Side of a chip to train on, pixels: whole steps of the network, of which the longest is _CHIP."""
+    side = min(spec.tile, _CHIP)
+    return side - side % spec.step
 
 
 def _contenders(model: Path, original: Checkpoint, made: Path) -> tuple[Contender, ...]:

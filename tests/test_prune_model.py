@@ -10,7 +10,7 @@ import torch
 from landcover.errors import CheckpointError, DatasetError, SettingsError
 from landcover.models import ModelSpec, load_checkpoint, save_checkpoint
 from pipeline.dataset import load_dataset
-from pipeline.prune_model import prune_model
+from pipeline.prune_model import _chip, prune_model
 from pipeline.train import train
 from pipeline.training_config import ModelSettings, TrainingConfig
 from tests.command import landcover
@@ -53,6 +53,13 @@ def test_a_pruned_model_is_trained_and_judged(model: Path, squares: Path, tmp_pa
     assert [m["title"] for m in record["models"]] == ["original", "original", "pruned", "pruned"]
     assert record["models"][-1]["bytes"] < record["models"][0]["bytes"]
     assert told == [pytest.approx(record["mean_iou_fall"], abs=1e-6)]
+
+
+@pytest.mark.parametrize(("reduce", "tile", "expected"), [(1, 256, 128), (1, 64, 64), (2, 192, 128), (3, 192, 96), (4, 256, 128)])  # fmt: skip
+def test_chips_fit_a_network_that_reduces(model: Path, reduce: int, tile: int, expected: int) -> None:  # fmt: skip
+    """At most 128 pixels, as many whole steps of the network as that takes."""
+    spec = load_checkpoint(model).spec
+    assert _chip(dataclasses.replace(spec, tile=tile, options={"reduce": reduce})) == expected
 
 
 def test_one_that_lost_too_much_is_refused(model: Path, squares: Path, tmp_path: Path) -> None:
