@@ -18,7 +18,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from landcover.area import PixelAreas, Tally
-from landcover.errors import RasterError, SettingsError
+from landcover.errors import LegendError, RasterError, SettingsError
 from landcover.period import Period
 from landcover.persistence import CANDIDATE, CONFIRMED, REJECTED, Persistence, Rule
 from pipeline.artifacts import Ledger, Report, write_json
@@ -72,8 +72,8 @@ def follow(
     Beside the files of `change` the folder gets state.tif (bands reference, candidate, first, history, status, since
     of landcover.persistence; first and since are days since 1970-01-01) and alerts.geojson: what is candidate or
     confirmed by this period, and the candidates that it rejects. What is current is skipped.
-    Returns candidate_ha, confirmed_ha, rejected_ha (flicker) and counted_change_ha. Raises RasterError or
-    SettingsError where the maps cannot be compared.
+    Returns candidate_ha, confirmed_ha, rejected_ha (flicker) and counted_change_ha. Raises RasterError,
+    LegendError or SettingsError where the maps cannot be compared.
     """
     at = chapter.folder
     at.mkdir(parents=True, exist_ok=True)
@@ -126,10 +126,17 @@ def _last_hashes(folder: Path) -> dict[str, str]:
 
 
 def _compared(chapter: Chapter, settings: ChangeSettings, report: Report) -> dict[str, Any]:
-    facts = change(
-        before=chapter.baseline, after=chapter.current, output=chapter.folder, settings=settings,
-        report=report,
-    )  # fmt: skip
+    try:
+        facts = change(
+            before=chapter.baseline, after=chapter.current, output=chapter.folder, settings=settings,
+            report=report,
+        )  # fmt: skip
+    except LegendError as error:  # it advises what only a comparison by hand can do
+        raise LegendError(
+            f"The map of {chapter.region} of {chapter.period} has other classes than that of its baseline, "
+            f"{chapter.baseline_period}; what is followed keeps its classes: go on with the model of before, or "
+            "begin anew under another name or --out."
+        ) from error
     return {name: facts[name] for name in ("raw_change_ha", "counted_change_ha", "mapped_ha")}
 
 

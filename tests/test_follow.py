@@ -12,13 +12,15 @@ import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from landcover.errors import LegendError
+from landcover.legend import Legend
 from landcover.persistence import CANDIDATE, CONFIRMED, Rule
 from landcover.schedule import month
 from pipeline.artifacts import file_hash
 from pipeline.change import ChangeSettings
 from pipeline.follow import Chapter, follow, read_alerts, read_names
 from pipeline.project_store import Alert
-from tests.test_change import GRID, write_map
+from tests.test_change import GRID, LEGEND, write_map
 
 SETTINGS = ChangeSettings(
     off=("season", "plausibility", "border", "confidence", "spectral", "area")
@@ -36,9 +38,9 @@ def land(code: int = CROPS, *, town: bool = False, known: slice = slice(None)) -
     return seen
 
 
-def mapped(folder: Path, codes: np.ndarray, grid: GeoBox = GRID) -> Path:
+def mapped(folder: Path, codes: np.ndarray, grid: GeoBox = GRID, legend: Legend = LEGEND) -> Path:
     """A folder as a run leaves it, with the hashes of its files."""
-    write_map(folder, codes, grid=grid)
+    write_map(folder, codes, grid=grid, legend=legend)
     made = {"classes.tif": file_hash(folder / "classes.tif")}
     stages = {name: {"outputs": files} for name, files in (("composite", {}), ("segment", made))}
     (folder / "run.json").write_text(json.dumps({"stages": stages}))
@@ -115,6 +117,16 @@ def test_names_are_those_of_the_maps(tmp_path: Path):
     folder, _, _ = step(("2026-04", april), ("2026-05", may))
     assert read_names(folder)[TOWN] == "Built-up"
     assert read_names(tmp_path / "gone") == {}
+
+
+def test_a_model_of_other_classes_is_refused_with_what_helps(tmp_path: Path):
+    """No word of options that following lacks."""
+    records = [one | {"name": f"My {one['name']}"} for one in LEGEND.to_records()]
+    april = mapped(tmp_path / "april", land())
+    may = mapped(tmp_path / "may", land(), legend=Legend.from_records(records))
+    with pytest.raises(LegendError, match=r"valley of 2026-05.* go on with the model") as caught:
+        step(("2026-04", april), ("2026-05", may))
+    assert "crosswalk" not in str(caught.value)
 
 
 def test_a_candidate_that_reverts_is_rejected_once(tmp_path: Path):
