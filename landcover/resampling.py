@@ -92,9 +92,9 @@ class PixelMap:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of the image when shrunk; pixels that do not fill a whole one are left out."""
+        """Rows and columns of the image when shrunk; those at its end may hold fewer pixels of it."""
         rows, cols = self.image.shape
-        return int(rows // self.shrink), int(cols // self.shrink)
+        return _shrunk(rows, self.shrink), _shrunk(cols, self.shrink)
 
     def positions(self, block: Block) -> "Positions":
         """Where the pixels of a block lie on the shrunk image.
@@ -111,7 +111,9 @@ class PixelMap:
             if step == 1 or not self._jumps(row, col):
                 break
         start, shape = zip(*((cut.start, cut.stop - cut.start) for cut in block), strict=True)
-        return Positions(row / self.shrink, col / self.shrink, step, start, shape, self.shape)
+        height, width = (length / self.shrink for length in self.image.shape)
+        size = height, width
+        return Positions(row / self.shrink, col / self.shrink, step, start, shape, size)
 
     def _positions(
         self, rows: NDArray[np.float64], cols: NDArray[np.float64]
@@ -166,8 +168,8 @@ class Positions:
     """First row and column of the block."""
     shape: tuple[int, int]
     """Its rows and columns."""
-    size: tuple[int, int]
-    """Rows and columns of the whole shrunk image."""
+    size: tuple[float, float]
+    """How far the whole shrunk image reaches, in its rows and columns; the last may be parts of one."""
 
     @cached_property
     def axes(self) -> tuple["Axis", "Axis"] | None:
@@ -183,11 +185,11 @@ class Positions:
         half: 0 where the nearest pixel is looked at, 0.5 where those on both sides are. Where rows depend
         on columns it is up to STEP pixels too wide.
         """
+        height, width = map(math.ceil, self.size)
         if self.axes is None:
-            found = self._around(self.row, self.size[0]), self._around(self.col, self.size[1])
+            rows, cols = self._around(self.row, height), self._around(self.col, width)
         else:
-            found = self.axes[0].reach(half, self.size[0]), self.axes[1].reach(half, self.size[1])
-        rows, cols = found
+            rows, cols = self.axes[0].reach(half, height), self.axes[1].reach(half, width)
         return None if rows is None or cols is None else (rows, cols)
 
     @staticmethod
@@ -218,7 +220,7 @@ class Axis:
         return slice(max(0, start), min(length, last + 1))
 
 
-def _axis(nodes: NDArray[np.float64], step: int, start: int, length: int, size: int) -> Axis:
+def _axis(nodes: NDArray[np.float64], step: int, start: int, length: int, size: float) -> Axis:
     at = np.arange(start, start + length)
     cell, part = at // step - start // step, at % step / step
     place = nodes[cell] + (nodes[cell + 1] - nodes[cell]) * part
@@ -389,34 +391,45 @@ def harmonize(image: NDArray[np.generic], numbers: Numbers, out: NDArray[np.uint
 
 @njit(cache=True, nogil=True)
 def _averaged(image, shrink, out) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+    rows, cols = image.shape
     for r in range(out.shape[0]):
         for c in range(out.shape[1]):
             total = 0.0
             n = 0
-            for i in range(r * shrink, (r + 1) * shrink):
-                for j in range(c * shrink, (c + 1) * shrink):
+            down, right = min((r + 1) * shrink, rows), min((c + 1) * shrink, cols)
+            for i in range(r * shrink, down):
+                for j in range(c * shrink, right):
                     total += image[i, j]
                     n += image[i, j] != 0
-            enough = 2 * n >= shrink * shrink
+            enough = 2 * n >= (down - r * shrink) * (right - c * shrink)
             out[r, c] = np.uint16(np.rint(total / n)) if enough else np.uint16(0)
 
 
 def averaged(image: NDArray[np.uint16], shrink: int) -> NDArray[np.uint16]:
     """Mean of the measurements in each square of pixels; 0 where most of them have none.
 
-    image: (rows x shrink, cols x shrink), 0 = none. Returns (rows, cols).
+    image: (rows, cols), 0 = none. Returns as many rows and columns of squares as it takes; the last
+    ones are of the pixels there are.
     """
-    rows, cols = (length // shrink for length in image.shape)
+    rows, cols = (_shrunk(length, shrink) for length in image.shape)
     out = np.empty((rows, cols), np.uint16)
     _averaged(image, shrink, out)
     return out
 
 
 def highest(image: NDArray[np.uint8], shrink: int) -> NDArray[np.uint8]:
-    """Highest number in each square of pixels: (rows x shrink, cols x shrink) to (rows, cols)."""
-    rows, cols = (length // shrink for length in image.shape)
-    found: NDArray[np.uint8] = image.reshape(rows, shrink, cols, shrink).max(axis=(1, 3))
+    """Highest number in each square of pixels (rows, cols); the last ones are of the pixels there are."""
+    rows, cols = (_shrunk(length, shrink) for length in image.shape)
+    whole = np.pad(
+        image, [(0, -length % shrink) for length in image.shape]
+    )  # 0 is never the highest
+    found: NDArray[np.uint8] = whole.reshape(rows, shrink, cols, shrink).max(axis=(1, 3))
     return found
+
+
+def _shrunk(length: int, shrink: int) -> int:
+    """Squares of pixels that it takes to hold a row."""
+    return -(-int(length) // shrink)
 
 
 @njit(cache=True, nogil=True)

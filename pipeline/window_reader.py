@@ -207,10 +207,12 @@ class WindowReader:
         shrink = pixel_map.shrink
         step = max(1, _AT_ONCE // (shrink**2 * (cols.stop - cols.start)))
         starts = range(rows.start, rows.stop, step)
-        across = slice(cols.start * shrink, cols.stop * shrink)
+        height, width = pixel_map.image.shape
+        across = slice(cols.start * shrink, min(cols.stop * shrink, width))
+        ends = (min(min(start + step, rows.stop) * shrink, height) for start in starts)
         parts = [
-            work((slice(start * shrink, min(start + step, rows.stop) * shrink), across))
-            for start in starts
+            work((slice(start * shrink, end), across))
+            for start, end in zip(starts, ends, strict=True)
         ]
         image = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return Patch(image, (rows.start, cols.start), positions)

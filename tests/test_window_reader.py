@@ -139,7 +139,7 @@ def test_rasters_that_do_not_lie_north_up(
 @given(
     rows=st.lists(st.integers(1, 39), max_size=3, unique=True),
     cols=st.lists(st.integers(1, 59), max_size=3, unique=True),
-    kind=st.sampled_from(["same", "moved", "fine", "degrees"]),
+    kind=st.sampled_from(["same", "moved", "fine", "finest", "degrees"]),
 )
 def test_blocks_of_any_cut_agree(
     tmp_path: Path, files: RasterFiles, rows: list[int], cols: list[int], kind: str
@@ -149,6 +149,7 @@ def test_blocks_of_any_cut_agree(
         "same": GRID[3:33, 5:70],
         "moved": GeoBox(GRID.shape, GRID.transform @ Affine.translation(0.4, -0.7), GRID.crs),
         "fine": GeoBox((130, 170), GRID.transform @ Affine.scale(1 / 3.1), GRID.crs),
+        "finest": GeoBox((211, 302), GRID.transform @ Affine.scale(1 / 5.2), GRID.crs),
         "degrees": GeoBox.from_bbox(GRID.extent.to_crs(4326).boundingbox, resolution=1e-4),
     }
     path = tmp_path / f"{kind}.tif"
@@ -199,6 +200,43 @@ def test_a_small_cloud_hides_a_coarse_pixel(
     np.testing.assert_array_equal(found, expected)
     wide = WindowReader(files, coarse).look_up(band, table, (slice(0, 4), slice(0, 4)), 400.0)
     assert (wide == 1).all()
+
+
+def test_the_end_of_a_finer_raster_is_not_lost(tmp_path: Path, files: RasterFiles) -> None:
+    """Pixels that do not fill a coarse one are averaged as far as there are any, if half have data."""
+    fine, coarse = GRID[:3, :5], GRID[:4, :6].zoom_out(2)
+    pixels = np.array([[1, 3, 5, 7, 900], [1, 3, 5, 7, 0], [20, 40, 0, 0, 60]], np.uint16)
+    band = raster(tmp_path / "a.tif", fine, pixels)
+    found = measure(WindowReader(files, coarse), band, (slice(0, 2), slice(0, 3)))
+    # The middle of the last row and column of the grid is on the raster's edge, and so beyond it.
+    assert found.tolist() == [[2, 6, 0], [0, 0, 0]]
+    moved = GeoBox(coarse.shape, coarse.transform @ Affine.translation(-0.1, -0.1), coarse.crs)
+    out = WindowReader(files, moved)
+    assert (measure(out, band, (slice(0, 2), slice(0, 3))) > 0).tolist() == [[True, True, True], [True, False, True]]  # fmt: skip
+    table = np.equal(np.arange(65_536), 900).astype(np.uint8)
+    assert out.look_up(band, table, (slice(0, 2), slice(0, 3))).tolist() == [[0, 0, 1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("resolution", [20, 30, 70, 130, 333])
+def test_tiles_that_touch_leave_no_seam(
+    tmp_path: Path, files: RasterFiles, resolution: int
+) -> None:
+    """However coarse a grid is, and wherever it begins, two tiles fill it as the one they were cut from."""
+    ground = GeoBox((100, 200), GRID.transform, GRID.crs)
+    tiles = [
+        raster(tmp_path / f"{i}.tif", ground[:, 100 * i : 100 * i + 100], np.full((100, 100), 5000, np.uint16))
+        for i in (0, 1)
+    ]  # fmt: skip
+    corner = Affine.translation(500_007, 5_299_996) @ Affine.scale(resolution, -resolution)
+    coarse = GeoBox((980 // resolution, 1980 // resolution), corner, GRID.crs)
+    reader, block = (
+        WindowReader(files, coarse),
+        (slice(0, coarse.shape[0]), slice(0, coarse.shape[1])),
+    )
+    shown = [measure(reader, tile, block) for tile in tiles]
+    np.testing.assert_array_equal(np.maximum(*shown), np.full(coarse.shape, 5000))
+    views = [reader.look_up(tile, np.zeros(65_536, np.uint8), block) for tile in tiles]
+    np.testing.assert_array_equal(np.minimum(*views), np.zeros(coarse.shape))
 
 
 def test_averaging_knows_what_is_nodata(tmp_path: Path, files: RasterFiles) -> None:
