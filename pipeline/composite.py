@@ -20,7 +20,7 @@ from pipeline.heaps import share_heaps
 from pipeline.items import frozen_scenes
 from pipeline.observation import Layer, Observation, open_layer
 from pipeline.raster_files import FailedReadError, RasterFiles
-from pipeline.scenes import Scene, read_scene
+from pipeline.scenes import Scene, check_one_kind, read_scene
 from pipeline.signing import Signer
 from pipeline.window_reader import WindowReader
 
@@ -56,12 +56,14 @@ def composite(
     block) that may be unreadable; they are left out and listed.
     The file holds uint16 per band (reflectance x 10000, or digital numbers of photographs), 0 =
     nodata, then the number of clear observations and the day of the one chosen (or nearest to the
-    median), days since 1970-01-01. Raises CatalogError where a scene lacks a band, RasterError where
-    one cannot be read and no more failed reads are allowed, and where no pixel is seen clearly.
+    median), days since 1970-01-01. Raises CatalogError where a scene lacks a band or where
+    photographs are among reflectance, RasterError where one cannot be read and no more failed reads are
+    allowed, and where no pixel is seen clearly.
     """
     if method not in METHODS:
         raise SettingsError(f"The method '{method}' is not one of {', '.join(METHODS)}.")
     scenes = [read_scene(item, bands) for item in frozen_scenes(items)]
+    check_one_kind(scenes)
     share_heaps()
     with RasterFiles(Signer()) as files:
         reader = WindowReader(files, grid)

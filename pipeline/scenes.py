@@ -94,6 +94,18 @@ def read_scene(item: Mapping[str, Any], bands: Sequence[str] | None = None) -> S
     raise CatalogError(f"Scene {name} cannot be used: {reason}.")
 
 
+def check_one_kind(scenes: Sequence[Scene]) -> None:
+    """CatalogError where photographs are among scenes of reflectance: their numbers cannot be mixed."""
+    first = {scene.product.kind: scene for scene in reversed(scenes)}
+    if len(first) > 1:
+        photo, other = first["photo"], first["reflectance"]
+        raise CatalogError(
+            f"Scene {photo.id} is a photograph of 8 bits and scene {other.id} holds reflectance "
+            f"(product {other.product.name}); one image cannot be made of both: choose those of one kind by a "
+            "collection, a filter or the period, or index them apart."
+        )
+
+
 def _scene(item: Mapping[str, Any], wanted: Sequence[str] | None) -> Scene:
     properties = item["properties"]
     assets = _images(item)

@@ -20,7 +20,7 @@ from pipeline.items import Item, item_span
 from pipeline.plan import counted, plan
 from pipeline.providers import provider_at
 from pipeline.question import Question
-from pipeline.scenes import Scene, read_scene
+from pipeline.scenes import Scene, check_one_kind, read_scene
 
 EARTH_SEARCH = "https://earth-search.aws.element84.com/v1"
 """The catalogue of a region that names none: Sentinel-2 in public buckets, no key needed."""
@@ -59,8 +59,8 @@ def search(
     are sorted by time, then id; equal answers give equal bytes. Returns {scenes, dates, catalog,
     collections, ids, cloud_cover: [least, most] or None, refused: [{id, reason}], superseded: [{id,
     by, reason}], coverage, plan: {scenes, dates, bytes, exact}}.
-    Raises CatalogError where the catalogue cannot be searched, or holds no such scene: then the
-    message names the nearest dates that do exist.
+    Raises CatalogError where the catalogue cannot be searched, holds photographs beside scenes of
+    reflectance, or holds no such scene: then the message names the nearest dates that do exist.
     """
     source = open_catalog(catalog)
     start, end = _bounds(period, source)
@@ -81,6 +81,7 @@ def search(
         raise NoSceneError(_all_cloudy(source, items, region, period, max_cloud_cover))
     clear.sort(key=lambda item: (item_span(item), *_key(item)))
     chosen = [scenes[_key(item)] for item in clear]
+    check_one_kind(chosen)
     seen = coverage(footprint, [Observed(scene.footprint, scene.day) for scene in chosen])
     _check_seen(seen, footprint, chosen, region)
     planned = plan(footprint, clear, chosen, seen, bands, resolution)

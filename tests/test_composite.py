@@ -398,6 +398,18 @@ def test_photographs_keep_black(tmp_path: Path) -> None:
     assert (image[:, 40:] == 0).all()
 
 
+def test_photographs_are_not_mixed_with_reflectance(tmp_path: Path) -> None:
+    """90 of 255 and a reflectance of 0.2 have no median; the message names one scene of each kind."""
+    photo = scene(tmp_path, "sketch", 90)
+    photo["assets"]["red"]["bands"] = [{"name": "red", "data_type": "uint8"}]
+    days = [scene(tmp_path, "a", 2000, day="2024-06-02"), photo, scene(tmp_path, "b", 2000)]
+    with pytest.raises(
+        CatalogError, match=r"Scene sketch is a photograph .* scene a holds reflectance"
+    ):
+        run(tmp_path, *days)
+    assert not (tmp_path / "composite.tif").exists()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_memory_decides_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str

@@ -274,6 +274,17 @@ def test_scenes_that_cannot_be_read_are_left_out_with_the_reason(tmp_path: Path)
         search_index(tmp_path, [scene(1), text], bands=("red", "nir"))
 
 
+def test_photographs_and_reflectance_are_not_frozen_together(tmp_path: Path):
+    """A search that finds both names one of each; one that leaves the photographs out is answered."""
+    items = [scene(49), scene(50)]
+    for asset in items[1]["assets"].values():
+        asset["bands"] = [{"name": "red", "data_type": "uint8"}]
+    with pytest.raises(CatalogError, match=r"Scene scene-0050 is a photograph .* scene scene-0049"):
+        search_index(tmp_path, items)
+    assert not (tmp_path / "items.json").exists()
+    assert search_index(tmp_path, items, collections=("odd",))["ids"] == ["scene-0049"]
+
+
 def test_without_a_period_an_index_gives_every_scene(tmp_path: Path):
     """A folder of one's own images needs no period; a server of many years does."""
     details = search_index(tmp_path, scenes()[:100])
