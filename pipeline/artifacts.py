@@ -5,6 +5,7 @@ import fcntl
 import glob
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -160,7 +161,8 @@ class Ledger:
         """Do `work` unless its outputs are current; return the hash of each output by file name.
 
         inputs: everything the outputs depend on, as JSON values (settings, hashes of files read).
-        An output that somebody changed since is set aside as `NAME.changed`, then remade.
+        An output that somebody changed since is set aside as `NAME.changed` (`NAME.changed-2` where there
+        is one already), then remade.
         """
         key = fingerprint(name, inputs, code_version())
         done = self.stages.get(name)
@@ -189,11 +191,17 @@ class Ledger:
 
     def _set_aside(self, stamps: dict[str, str], outputs: Sequence[Path]) -> None:
         for path in outputs:
-            if path.exists() and path.name in stamps and not _unchanged(path, stamps):
+            if path.exists() and not _unchanged(path, stamps):
                 _check_not_edited(path)
-                kept = path.with_name(path.name + ".changed")
+                kept = _free_name(path.with_name(path.name + ".changed"))
                 path.replace(kept)
                 self.report(f"{path.name} was changed since it was made: kept as {kept.name}")
+
+
+def _free_name(path: Path) -> Path:
+    """The path, or the first of PATH-2, PATH-3, ... that nothing has."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(free for free in itertools.chain([path], numbered) if not free.exists())
 
 
 def _read_record(path: Path) -> dict[str, Any]:

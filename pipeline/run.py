@@ -59,6 +59,7 @@ def _run(job: Job, announce: Report, report: Report) -> dict[str, Any]:
         rasters, _segment(job, report),
     )  # fmt: skip
     by_zone = zones.fingerprint if zones else None
+    _remove_unasked(ledger, "vectorize", _map_files(job))
     vectors = ledger.stage(
         "vectorize",
         [

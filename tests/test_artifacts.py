@@ -173,6 +173,30 @@ def test_an_edited_output_is_kept_aside(tmp_path: Path) -> None:
     assert any("kept as out.txt.changed" in line for line in again.lines)
 
 
+def test_every_edit_is_kept_aside(tmp_path: Path) -> None:
+    """A second edit does not take the place of the first."""
+    for inputs, text in (([1], "first"), ([2], "second"), ([3], "third")):
+        Bench(tmp_path).stage(inputs)
+        (tmp_path / "out.txt").write_text(text)
+    again = Bench(tmp_path)
+    again.stage([4])
+    assert (tmp_path / "out.txt.changed").read_text() == "first"
+    assert (tmp_path / "out.txt.changed-2").read_text() == "second"
+    assert (tmp_path / "out.txt.changed-3").read_text() == "third"
+    assert any("kept as out.txt.changed-3" in line for line in again.lines)
+
+
+def test_what_the_stage_did_not_make_is_kept_aside(tmp_path: Path) -> None:
+    """A stage that makes one more file than before does not write over one that was there."""
+    Bench(tmp_path).stage([1])
+    other = Bench(tmp_path)
+    other.output = tmp_path / "more.txt"
+    other.output.write_text("mine")
+    other.stage([2])
+    assert (tmp_path / "more.txt.changed").read_text() == "mine"
+    assert json.loads(other.output.read_text()) == "made"
+
+
 def test_the_record_says_time_and_memory(tmp_path: Path) -> None:
     """Each stage leaves its time, peak memory and details in run.json."""
     Bench(tmp_path).stage([1])

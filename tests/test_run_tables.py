@@ -82,6 +82,15 @@ def test_tables_come_and_go_with_what_is_asked(job: Job) -> None:
     assert (job.folder / "zones.csv").read_text() == "mine"
 
 
+def test_a_format_that_is_not_asked_for_any_more_goes(job: Job) -> None:
+    """No file of an older map stays beside the new one; the map itself does."""
+    done(job, formats=("parquet",))
+    assert (job.folder / "landcover.parquet").exists()
+    done(job, min_area=0.1)
+    assert not (job.folder / "landcover.parquet").exists()
+    assert (job.folder / "landcover.gpkg").exists()
+
+
 def test_what_cannot_be_done_is_said_before_any_work(job: Job, tmp_path: Path) -> None:
     """A missing file of zones and a crosswalk from another legend end a run before it starts."""
     fresh = job.model_copy(update={"output": tmp_path})
