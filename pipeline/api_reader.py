@@ -17,6 +17,7 @@ from requests.exceptions import RequestException
 from urllib3 import Retry
 
 from landcover.errors import CatalogError
+from pipeline.items import shown_address
 
 LARGEST_PAGE = 64 * 2**20
 """Bytes of one page, unpacked: 250 scenes of 250 kB each, ten times what the wordiest provider gives."""
@@ -63,6 +64,7 @@ class ApiReader(StacApiIO):
         )  # fmt: skip
         super().__init__(max_retries=retry, timeout=_TIMEOUT)
         self._location, self._home = location, urlsplit(location)
+        self._shown = shown_address(location)
         self._largest, self._slowest = largest, slowest
         self._left = most
 
@@ -135,12 +137,12 @@ class ApiReader(StacApiIO):
     def _check_size(self, size: int) -> None:
         if size > self._largest:
             raise CatalogError(
-                f"The catalogue {self._location} gives a page of more than "
+                f"The catalogue {self._shown} gives a page of more than "
                 f"{self._largest / 2**20:g} MB; search a shorter period or use another catalogue."
             )
         if size > self._left:
             raise CatalogError(
-                f"The catalogue {self._location} describes too many scenes to hold in memory; "
+                f"The catalogue {self._shown} describes too many scenes to hold in memory; "
                 "search a shorter period or a smaller region."
             )
 
@@ -153,7 +155,7 @@ class ApiReader(StacApiIO):
             if {_port(parts), _port(self._home)} == set(_PORTS.values()):
                 return urlunsplit(("https", self._home.hostname or "", *parts[2:4], ""))
         raise CatalogError(
-            f"The catalogue {self._location} leads to another place, {href[:80]!r}; if you trust that "
+            f"The catalogue {self._shown} leads to another place, {href[:80]!r}; if you trust that "
             "one, give it as the catalogue."
         )
 
@@ -175,7 +177,7 @@ class ApiReader(StacApiIO):
             result = results.get(timeout=self._slowest)
         except queue.Empty:
             raise CatalogError(
-                f"The catalogue {self._location} has not answered whole in {self._slowest:g} seconds; "
+                f"The catalogue {self._shown} has not answered whole in {self._slowest:g} seconds; "
                 "search a shorter period or try again later."
             ) from None
         if isinstance(result, BaseException):

@@ -36,6 +36,7 @@ from pipeline.items import (
     one_line,
     read_index,
     remote_place,
+    shown_address,
 )  # fmt: skip
 from pipeline.providers import provider_named, providers
 from pipeline.question import Question, SortKey
@@ -51,7 +52,7 @@ class Catalog(Protocol):
 
     @property
     def location(self) -> str:
-        """URL or file path, as the user gave it."""
+        """URL or file path, as it may be shown: without user, password or key."""
 
     @property
     def local(self) -> bool:
@@ -89,7 +90,7 @@ def open_catalog(location: str) -> Catalog:
         return ApiCatalog(known.url)
     names = ", ".join(provider.name for provider in providers())
     raise CatalogError(
-        f"The catalogue '{location}' is neither a STAC API (an http or https URL, or one of "
+        f"The catalogue '{shown_address(location)}' is neither a STAC API (an http or https URL, or one of "
         f"{names}) nor an index file (.parquet, .ndjson, .json); make an index of a folder "
         "of images with `landcover index`."
     )
@@ -103,8 +104,8 @@ class ApiCatalog:
 
     @property
     def location(self) -> str:
-        """URL of the API's landing page."""
-        return self._location
+        """URL of the API's landing page, as it may be shown."""
+        return shown_address(self._location)
 
     @property
     def local(self) -> bool:
@@ -128,7 +129,7 @@ class ApiCatalog:
         gives a scene that cannot be trusted.
         """
         self._doubt = ""
-        answer, most = _Answer(self._location), min(question.limit or _MOST_SCENES, _MOST_SCENES)
+        answer, most = _Answer(self.location), min(question.limit or _MOST_SCENES, _MOST_SCENES)
         with _speaking_to(self._location):
             for page in self._pages(question):
                 answer.take(page)
@@ -138,7 +139,7 @@ class ApiCatalog:
             return list(answer.found.values())[: question.limit]
         if len(answer.found) >= most:
             raise CatalogError(
-                f"The catalogue {self._location} has {most:,} such scenes or more; search a shorter "
+                f"The catalogue {self.location} has {most:,} such scenes or more; search a shorter "
                 "period or a smaller region."
             )
         self._doubt = answer.doubt
@@ -147,9 +148,7 @@ class ApiCatalog:
     def collections(self) -> list[str]:
         """Names of the collections, sorted."""
         with _speaking_to(self._location):
-            return sorted(
-                checked_name(c.id, self._location) for c in self._client.get_collections()
-            )
+            return sorted(checked_name(c.id, self.location) for c in self._client.get_collections())
 
     def holdings(self) -> str:
         """Empty: an API does not say."""
@@ -419,6 +418,7 @@ def _both(first: Mapping[str, Any], second: Mapping[str, Any] | None) -> dict[st
 @contextlib.contextmanager
 def _speaking_to(location: str) -> Iterator[None]:
     """Turn what goes wrong with a server into one sentence; what it cannot do is an error."""
+    shown = shown_address(location)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", MissingLink)
@@ -427,16 +427,16 @@ def _speaking_to(location: str) -> Iterator[None]:
             yield
     except DoesNotConformTo as error:
         if "ITEM_SEARCH" in error.args:
-            raise _not_searchable(location) from error
+            raise _not_searchable(shown) from error
         raise CatalogError(
-            f"The catalogue {location} says that it cannot do this part of the question: "
+            f"The catalogue {shown} says that it cannot do this part of the question: "
             f"{', '.join(map(str, error.args))}; leave it out or use another catalogue."
         ) from error
     except (NoConformsTo, FallbackToPystac) as error:
-        raise _not_searchable(location) from error
+        raise _not_searchable(shown) from error
     except (APIError, RequestException) as error:
         raise CatalogError(
-            f"The catalogue {location} did not answer the question: {one_line(error)}; "
+            f"The catalogue {shown} did not answer the question: {_said(error, location)}; "
             "check the address and the network, then run this again."
         ) from error
     except (
@@ -448,8 +448,15 @@ def _speaking_to(location: str) -> Iterator[None]:
         RecursionError,
     ) as error:
         raise CatalogError(
-            f"The catalogue {location} answered with something that is not STAC: {one_line(error)}."
+            f"The catalogue {shown} answered with something that is not STAC: {_said(error, location)}."
         ) from error
+
+
+def _said(error: BaseException, location: str) -> str:
+    """What an error says in one line, without what the catalogue's address keeps to itself."""
+    text = (str(error) or type(error).__name__).replace(location, shown_address(location))
+    query = location.partition("?")[2]
+    return one_line(ValueError(text.replace(query, "...") if query else text))
 
 
 def _not_searchable(location: str) -> CatalogError:

@@ -239,7 +239,7 @@ def _run(job: Any) -> None:
 
     console = Console()
     console.print(
-        f"{job.region.name}, {job.period or 'all dates'}, scenes from {job.catalog}",
+        f"{job.region.name}, {job.period or 'all dates'}, scenes from {job.shown_catalog}",
         highlight=False,
         markup=False,
         soft_wrap=True,

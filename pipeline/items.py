@@ -229,6 +229,13 @@ def frozen_scenes(path: Path) -> list[Item]:
     return features
 
 
+def shown_address(location: str) -> str:
+    """An address as it may be written down: no user, password or key; a path stays as it is."""
+    if "://" not in location:
+        return location
+    return re.sub(r"^([^/]*//)[^/]*@", r"\1", re.split(r"[?#]", location, maxsplit=1)[0])
+
+
 def one_line(error: BaseException) -> str:
     """An error's text as part of a sentence: one line, printable, short."""
     text = " ".join(str(error).split()) or type(error).__name__

@@ -3,12 +3,12 @@
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from landcover.errors import CheckpointError, SettingsError
 from landcover.period import Period
+from pipeline.items import shown_address
 from pipeline.model_source import find_file
 from pipeline.region import Region
 from pipeline.search import EARTH_SEARCH
@@ -94,10 +94,7 @@ class Job(BaseModel):
     @property
     def shown_catalog(self) -> str:
         """The catalogue as it may be written down: no user, password or key."""
-        if "://" not in self.catalog:
-            return self.catalog
-        parts = urlsplit(self.catalog)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        return shown_address(self.catalog)
 
     @property
     def method(self) -> str:

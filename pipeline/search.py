@@ -16,7 +16,7 @@ from pipeline.artifacts import Report, write_text
 from pipeline.catalog import Catalog, open_catalog
 from pipeline.coverage import Coverage, Observed, coverage
 from pipeline.deduplicate import deduplicate
-from pipeline.items import Item, item_span
+from pipeline.items import Item, item_span, shown_address
 from pipeline.plan import counted, plan
 from pipeline.providers import provider_at
 from pipeline.question import Question
@@ -180,7 +180,7 @@ def _facts(
     return {
         "scenes": len(items),
         "dates": sorted({scene.day for scene in scenes}),
-        "catalog": catalog,
+        "catalog": shown_address(catalog),
         "collections": list(question.collections)
         or sorted({i.get("collection") or "" for i in items}),
         "ids": [item["id"] for item in items],

@@ -12,7 +12,7 @@ from shapely.geometry import MultiPolygon, Point, box, mapping, shape
 
 from landcover.errors import CatalogError
 from pipeline.catalog import ApiCatalog, open_catalog
-from pipeline.items import checked_item, remote_place
+from pipeline.items import checked_item, remote_place, shown_address
 from pipeline.question import Question, parse_filter
 from tests.made_catalogs import (
     CORE,
@@ -340,6 +340,36 @@ def test_a_server_without_search_is_refused():
         pytest.raises(CatalogError, match="not a STAC API"),
     ):
         catalog.search(Question())
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("https://anna:hunter2@a.org:8077/v1/?key=k#x", "https://a.org:8077/v1/"),
+        ("https://anna@a.org", "https://a.org"),
+        ("https://a.org/@me/v1", "https://a.org/@me/v1"),
+        ("earth-search", "earth-search"),
+        ("/data/what? #1 @home/index.ndjson", "/data/what? #1 @home/index.ndjson"),
+    ],
+)
+def test_an_address_is_shown_without_what_opens_it(given: str, shown: str):
+    """User, password, key and fragment go; names and paths stay as they are."""
+    assert shown_address(given) == shown
+
+
+def test_no_message_holds_a_password():
+    """Neither a refusal, nor a network's, nor a malformed address, nor one of another kind."""
+    places = [f"127.0.0.1:{free_port()}/v1?key=hunter2", "127.0.0.1:none/v1?key=hunter2", "[::1/v1"]
+    messages = []
+    with strange_server(lambda *_: (400, {"description": "no"})) as url:
+        for place in (*places, url.removeprefix("http://")):
+            with pytest.raises(CatalogError) as refused:
+                open_catalog(f"http://anna:hunter2@{place}").search(Question())
+            messages.append(str(refused.value))
+    with pytest.raises(CatalogError) as refused:
+        open_catalog("ftp://anna:hunter2@a.org/v1")
+    messages.append(str(refused.value))
+    assert not [message for message in messages if "hunter2" in message or "anna" in message]
 
 
 def test_nobody_listening_is_one_sentence():

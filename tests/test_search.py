@@ -296,6 +296,20 @@ def test_without_a_period_an_index_gives_every_scene(tmp_path: Path):
         search_index(tmp_path, [scene(1)], footprint=box(100, 40, 101, 41))
 
 
+def test_the_record_of_a_search_holds_no_password(tmp_path: Path):
+    """What a search says and writes of its catalogue names the place and not what opens it."""
+    lines: list[str] = []
+    answer = page([scene(49)]) | {"numberMatched": 2}
+    with strange_server(lambda *_: (200, answer)) as url:
+        secret = url.replace("//", "//anna:hunter2@")
+        year = Period(date(2020, 1, 1), date(2020, 12, 31))
+        asked = {"period": year, "footprint": box(0, 0, 20, 10), "report": lines.append}
+        details = run(secret, tmp_path / "items.json", **asked)
+    assert details["catalog"] == url
+    assert "hunter2" not in json.dumps([details, lines]) + (tmp_path / "items.json").read_text()
+    assert any(f"the catalogue {url} says that 2 scenes match" in line for line in lines)
+
+
 def test_a_filter_holds(location: str, tmp_path: Path):
     """CQL2 asks for what the settings have no word for; nothing left is said so."""
     every = run(location, tmp_path / "items.json")["ids"]
