@@ -228,7 +228,7 @@ def preferences(
     by the item's cloud cover; one that says neither comes last.
     """
     if method == "latest":
-        return [float(one.number) for one in observations]
+        return [float(one.ordinal) for one in observations]
     if method != "least-cloudy-scene":
         return []
     grid = reader.grid

@@ -24,7 +24,7 @@ from pipeline.window_reader import Band, WindowReader
 _WHOLE_NUMBERS = ("uint8", "int8", "uint16", "int16")
 _SAMPLE = 512
 """Side of the reduced image on which a scene's offset is checked, pixels."""
-_EPOCH = date(1970, 1, 1)
+_EPOCH = date(1970, 1, 1).toordinal()
 CLEAR, HIDDEN = 0, 1
 """What a quality band says of a pixel, besides OUTSIDE."""
 
@@ -155,11 +155,14 @@ class Observation:
     layers: tuple[Layer, ...]
 
     @property
+    def ordinal(self) -> int:
+        """Day of the calendar, counted from 1; 0 where it is not known."""
+        return 0 if self.day == UNDATED else date.fromisoformat(self.day).toordinal()
+
+    @property
     def number(self) -> int:
         """Days since 1970-01-01; 0 where the day is not known, or none of the 65,535 that follow."""
-        if self.day == UNDATED:
-            return 0
-        days = (date.fromisoformat(self.day) - _EPOCH).days
+        days = self.ordinal - _EPOCH
         return days if 0 <= days <= 65_535 else 0
 
     def reaches(self, reader: WindowReader, block: Block) -> bool:

@@ -524,6 +524,16 @@ def test_pictures_from_before_1970(tmp_path: Path) -> None:
     assert (image[2] == 0).all()
 
 
+def test_the_latest_of_pictures_from_before_1970(tmp_path: Path) -> None:
+    """The years that the composite cannot count are in order nevertheless; what has no day comes first."""
+    scenes = [scene(tmp_path, f"s{year}", year, day=f"{year}-06-01") for year in (1955, 1968, 1962)]
+    undated = scene(tmp_path, "u", 9)
+    undated["properties"] = {"datetime": None}
+    _, image = run(tmp_path, undated, *scenes, method="latest")
+    assert (image[0] == 1968).all()
+    assert (image[2] == 0).all()
+
+
 def test_the_hole_budget_counts_windows() -> None:
     """One of ten windows lost is 10 percent; a scene that does not open is as much as the others are."""
     lost = FailedReadError("a.tif", "gone", 1)
