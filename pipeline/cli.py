@@ -323,7 +323,6 @@ def search(
         max_cloud_cover=job.max_cloud_cover,
         filter=scene_filter(job),
         bands=_names(bands) if bands else None,
-        resolution=None if job.region.crs else job.region.resolution,
     )
     typer.echo(f"scene list: {output}")
 

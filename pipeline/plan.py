@@ -63,12 +63,11 @@ def plan(
     scenes: Sequence[Scene],
     seen: Coverage,
     bands: Sequence[str] | None = None,
-    resolution: float | None = None,
 ) -> Plan:
     """What will be read of scenes (of the items, in the same order) to compose a region.
 
     region: EPSG:4326. seen: the coverage by these scenes. bands: default DEFAULT_BANDS, as far as a
-    scene has them. resolution: metres of the output; coarser ones are read from overviews.
+    scene has them. A coarse map takes as much as a fine one: overviews are never read.
     Bytes are those of the files (`file:size`, or on this machine the file's own) by the share of the
     footprint that is inside the region; where no size is told, pixels by a typical compression.
     """
@@ -77,12 +76,11 @@ def plan(
     for item, scene, share in zip(items, scenes, seen.shares, strict=True):
         shown, part = _extent(region, scene, share * whole_region)
         for file in _files(item, scene, bands or DEFAULT_BANDS):
-            thinner = _thinner(file.pixel, resolution)
             if file.size is None:
-                total += file.bands * file.bytes_per_pixel * shown / file.pixel**2 / thinner
+                total += file.bands * file.bytes_per_pixel * shown / file.pixel**2
             else:
-                total += file.size * part / thinner
-            exact = exact and file.size is not None and part == thinner == 1
+                total += file.size * part
+            exact = exact and file.size is not None and part == 1
     return Plan(len(scenes), len({scene.day for scene in scenes}), round(total), exact)
 
 
@@ -173,13 +171,6 @@ def _metres(value: Any) -> float | None:
     """A number that a stranger gives, where it is one and within reason."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return abs(float(value)) if number and 1e-9 < abs(value) < 1e6 else None
-
-
-def _thinner(pixel: float, resolution: float | None) -> float:
-    """How many times fewer pixels the overview has that is read: 1, 4, 16, ..."""
-    if resolution is None or resolution < 2 * pixel:
-        return 1.0
-    return 4.0 ** math.floor(math.log2(resolution / pixel))
 
 
 def _size(number: float) -> str:

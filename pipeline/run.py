@@ -260,7 +260,6 @@ def _search(job: Job, announce: Report) -> Work:
             max_cloud_cover=job.max_cloud_cover,
             filter=scene_filter(job),
             bands=_bands(job),
-            resolution=None if job.region.crs else job.region.resolution,
             report=announce,
         )
 

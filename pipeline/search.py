@@ -45,7 +45,6 @@ def search(
     max_cloud_cover: float | None = None,
     filter: Mapping[str, Any] | None = None,  # noqa: A002 - the word of CQL2 and of STAC
     bands: Sequence[str] | None = None,
-    resolution: float | None = None,
     report: Report = print,
 ) -> dict[str, Any]:
     """Write the scenes over a footprint in a period to `output` as a FeatureCollection of STAC items.
@@ -54,7 +53,7 @@ def search(
     None for all that an index has. region: its name, for messages. collections: default are all of a
     local index, and those that a known provider is known for. max_cloud_cover: percent, by scene; a
     scene that does not say how cloudy it is stays. filter: CQL2 JSON. bands: common names; scenes
-    that lack one are left out. resolution: metres of the map to make, for the plan only.
+    that lack one are left out.
     Scenes that cannot be read and those that a newer processing stands in for are left out. The items
     are sorted by time, then id; equal answers give equal bytes. Returns {scenes, dates, catalog,
     collections, ids, cloud_cover: [least, most] or None, refused: [{id, reason}], superseded: [{id,
@@ -84,7 +83,7 @@ def search(
     check_one_kind(chosen)
     seen = coverage(footprint, [Observed(scene.footprint, scene.day) for scene in chosen])
     _check_seen(seen, footprint, chosen, region)
-    planned = plan(footprint, clear, chosen, seen, bands, resolution)
+    planned = plan(footprint, clear, chosen, seen, bands)
     features = {"type": "FeatureCollection", "features": clear}
     write_text(output, json.dumps(features, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     doubt = [source.doubt] if source.doubt else []

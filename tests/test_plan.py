@@ -72,15 +72,6 @@ def test_a_larger_scene_is_read_where_the_region_is():
     assert wide.bytes == pytest.approx(planned(item()).bytes, rel=0.001)
 
 
-@pytest.mark.parametrize(("resolution", "times"), [(None, 1), (5, 1), (19, 1), (20, 4), (45, 16)])
-def test_a_coarse_map_is_read_from_overviews(resolution: float | None, times: int):
-    """At twice the pixel a quarter is read, at four times a sixteenth."""
-    full = planned(item(**{"file:size": 1_000_000}))
-    thin = planned(item(**{"file:size": 1_000_000}), resolution=resolution)
-    assert thin.bytes == round(full.bytes / times)
-    assert thin.exact == (times == 1)
-
-
 def test_only_the_wanted_bands_count():
     """One band and the mask are two files."""
     assert planned(item(**{"file:size": 1000}), bands=("red",)).bytes == 2000

@@ -392,9 +392,7 @@ def test_real_tiles_at_the_antimeridian_and_the_pole_are_found(
     """Real items of Fiji and the Antarctic, each over its region and no other, its share told."""
     folder = shared_data / "stac_documents/stactools_sentinel2_expected_items"
     items = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    details = search_index(
-        tmp_path, items, footprint=MultiPolygon(region), bands=("red", "nir"), resolution=10
-    )
+    details = search_index(tmp_path, items, footprint=MultiPolygon(region), bands=("red", "nir"))
     assert [tile in name for name in details["ids"]] == [True]
     (kept,) = frozen(tmp_path / "items.json")
     shown = shape(kept["geometry"]).intersection(MultiPolygon(region))

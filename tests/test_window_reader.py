@@ -250,7 +250,7 @@ def test_averaging_knows_what_is_nodata(tmp_path: Path, files: RasterFiles) -> N
 
 
 def test_overviews_are_never_measured(tmp_path: Path, files: RasterFiles) -> None:
-    """An overview made by another rule than the mean changes nothing."""
+    """An overview made by another rule than the mean changes nothing; all pixels are read, as plans say."""
     band = raster(tmp_path / "a.tif", GRID[:40, :40])
     pixels = stored(band)
     with rasterio.open(band.href, "r+") as dataset:
@@ -258,6 +258,7 @@ def test_overviews_are_never_measured(tmp_path: Path, files: RasterFiles) -> Non
     reader = WindowReader(files, GRID[:40, :40].zoom_out(4))
     expected = np.rint(pixels.reshape(10, 4, 10, 4).mean(axis=(1, 3)))
     np.testing.assert_array_equal(measure(reader, band, (slice(0, 10), slice(0, 10))), expected)
+    assert reader.read_bytes == pixels.nbytes
 
 
 def test_masked_colours_do_not_spread(tmp_path: Path, files: RasterFiles) -> None:
