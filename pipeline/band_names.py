@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from landcover.bands import MASK, SENTINEL2
+from landcover.errors import SettingsError
 from pipeline.image_file import BandFacts
 
 MASKS = frozenset({MASK, "qa_pixel", "fmask"})
@@ -56,6 +57,15 @@ def band_names(bands: Sequence[BandFacts]) -> tuple[list[str], bool]:
 def are_numbers(names: Sequence[str]) -> bool:
     """Whether names of bands are but numbers, so that a person must say what the bands measure."""
     return all(_GENERIC.fullmatch(name) for name in names if name != "alpha")
+
+
+def check_names(names: Sequence[str]) -> None:
+    """SettingsError where names of bands that somebody gives cannot be those of bands."""
+    known = [standard_name(name) for name in names]
+    if odd := [n for n in known if not n or not n.isprintable() or known.count(n) > 1]:
+        raise SettingsError(
+            f"The band name {odd[0]!r} in --bands is empty, unprintable or there twice; name each band."
+        )
 
 
 def other_model(missing: Collection[str], offered: Collection[str]) -> str:

@@ -166,11 +166,10 @@ def _model(text: str | None) -> Path | None:
 
 def _region(text: str, **said: Any) -> Any:
     """The region meant, with what the command line says of it."""
-    from pipeline.region import load_region
+    from pipeline.region import load_region, with_settings
 
     given = {name: value for name, value in said.items() if value is not None}
-    place = load_region(text)
-    return type(place).model_validate({**dict(place), **given})
+    return with_settings(load_region(text), **given)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from landcover.compositing import METHODS
 from landcover.errors import RasterError, SettingsError
 from landcover.grid import inside
 from pipeline.artifacts import Report
+from pipeline.band_names import check_names
 from pipeline.block_compositor import BlockCompositor, FailedReadsError, Holes, preferences
 from pipeline.cog import CogProfile, open_cog
 from pipeline.heaps import share_heaps
@@ -62,6 +63,7 @@ def composite(
     """
     if method not in METHODS:
         raise SettingsError(f"The method '{method}' is not one of {', '.join(METHODS)}.")
+    check_names(bands)
     scenes = [read_scene(item, bands) for item in frozen_scenes(items)]
     check_one_kind(scenes)
     share_heaps()

@@ -366,7 +366,7 @@ def _key(named: NamedPath, image: DatasetImage, shapes: Sequence[Any], *how: boo
 def _vector_info(named: NamedPath) -> dict[str, Any]:
     try:
         return dict(pyogrio.read_info(named.path))
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
         raise DatasetError(
             f"{named.name} cannot be read as polygons ({one_line(error)}); fetch it again, or take it out."
         ) from error

@@ -32,7 +32,14 @@ from pipeline.acquisition import (
 )
 from pipeline.artifacts import Report, atomic_path, write_text
 from pipeline.band_file import SIDE, BandFile, band_file
-from pipeline.band_names import COMMON_NAMES, MASKS, are_numbers, band_names, standard_name
+from pipeline.band_names import (
+    COMMON_NAMES,
+    MASKS,
+    are_numbers,
+    band_names,
+    check_names,
+    standard_name,
+)
 from pipeline.image_file import DRIVERS, BandFacts, ImageFile, envi_images, read_image
 from pipeline.items import Item, one_line
 from pipeline.sentinel2_baseline import sentinel2_baseline
@@ -198,7 +205,7 @@ def index_folder(
     """
     _check_output(output)
     _check_numbers(nodata, scale)
-    _check_names(bands or ())
+    check_names(bands or ())
     if not folder.exists():
         raise SettingsError(
             f"The folder {folder} does not exist; give the folder that holds the images."
@@ -246,14 +253,6 @@ def _check_numbers(nodata: float | None, scale: float | None) -> None:
         raise SettingsError(f"The nodata value is {nodata}; give a number (NaN is always nodata).")
     if scale is not None and not (math.isfinite(scale) and scale > 0):
         raise SettingsError(f"The scale is {scale}; give a number above 0, like 0.0001.")
-
-
-def _check_names(names: Sequence[str]) -> None:
-    known = [standard_name(name) for name in names]
-    if odd := [n for n in known if not n or not n.isprintable() or known.count(n) > 1]:
-        raise SettingsError(
-            f"The band name {odd[0]!r} in --bands is empty, unprintable or there twice; name each band."
-        )
 
 
 def _read_date(text: str | None) -> Acquisition | None:

@@ -83,7 +83,7 @@ def checked_item(value: Any, source: str, number: int, place: Place) -> Item:
         item["properties"] = {"datetime": None, **item["properties"]}
         _check_clouds(item["properties"])
         item["links"] = list(item.get("links") or ())
-        item["assets"] = _placed(item["assets"], urljoin(source, _own_address(item)), place)
+        item["assets"] = _placed(item["assets"], urljoin(source, own_address(item)), place)
         if item["geometry"] is not None:
             _place_footprint(item)
         if item.get("bbox"):
@@ -147,7 +147,8 @@ def _placed(assets: Any, address: str, place: Place) -> dict[str, Any]:
     return placed
 
 
-def _own_address(item: Mapping[str, Any]) -> str:
+def own_address(item: Mapping[str, Any]) -> str:
+    """Where an item itself is, by its link; empty where it does not say."""
     return next((link["href"] for link in item["links"] if link.get("rel") == "self"), "")
 
 

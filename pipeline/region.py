@@ -35,6 +35,12 @@ from pipeline.items import read_index
 REGIONS = Path("regions")
 """Folder in which `landcover run NAME` looks for NAME.yml."""
 
+WRONG_ENCODING = (
+    "holds text that is not in the encoding that it says; write the right one, like ISO-8859-1, into the .cpg "
+    "file beside it."
+)
+"""What a vector file is told that cannot be read, after its name."""
+
 _LONGEST_NAME = 100
 _WIDEST = 180
 _INDEXES = frozenset({".parquet", ".geoparquet", ".ndjson"})
@@ -225,11 +231,14 @@ def read_footprint(path: Path) -> BaseGeometry:
                 f"{path} has {len(layers)} layers ({', '.join(layers)}); save the one you mean "
                 "as a file of its own."
             )
-        frame = pyogrio.read_dataframe(path, layer=layers[0] if layers else 0, force_2d=True)
+        layer = layers[0] if layers else 0
+        frame = pyogrio.read_dataframe(path, layer=layer, columns=[], force_2d=True)
     except (
         pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, shapely.errors.ShapelyError
     ) as error:  # fmt: skip
         raise RegionError(f"{path} cannot be read as a vector file: {error}.") from error
+    except UnicodeDecodeError as error:
+        raise RegionError(f"{path} {WRONG_ENCODING}") from error
     geometries = getattr(frame, "geometry", None) if hasattr(frame, "crs") else None
     if geometries is None or geometries.is_empty.all() or geometries.isna().all():
         raise RegionError(f"{path} holds no geometry; it needs at least one polygon.")
@@ -311,15 +320,23 @@ def _from_yaml(path: Path) -> Region:
     for key in ("model", "catalog"):
         fields[key] = _beside(path, fields.get(key))
     try:
+        return _validated(fields)
+    except LandcoverError as error:
+        raise RegionError(f"{path}: {error}") from error
+
+
+def with_settings(region: Region, **given: Any) -> Region:
+    """The region with other settings; RegionError where one cannot be."""
+    return _validated({**dict(region), **given})
+
+
+def _validated(fields: dict[str, Any]) -> Region:
+    try:
         return Region.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise RegionError(
-            f"{path}: '{where}': {first['msg']} (found {first['input']!r})."
-        ) from error
-    except LandcoverError as error:
-        raise RegionError(f"{path}: {error}") from error
+        raise RegionError(f"'{where}': {first['msg']} (found {first['input']!r}).") from error
 
 
 def _footprint_field(value: Any, path: Path) -> BaseGeometry:

@@ -20,7 +20,7 @@ from pipeline.artifacts import (
 from pipeline.cog import open_raster, raster_grid
 from pipeline.crosswalk_areas import NamedCrosswalk
 from pipeline.index import image_catalog
-from pipeline.items import frozen_scenes, item_span
+from pipeline.items import frozen_scenes, item_span, own_address
 from pipeline.job import Job
 from pipeline.raster_files import side_files
 from pipeline.tabulate import crosswalk_path, load_crosswalks, tabulate
@@ -238,7 +238,7 @@ def _scenes(job: Job) -> list[dict[str, Any]]:
     return [
         {
             "id": item["id"],
-            "href": next((k["href"] for k in item["links"] if k["rel"] == "self"), None),
+            "href": own_address(item) or None,
             "datetime": item["properties"].get("datetime"),
             "assets": {key: asset["href"] for key, asset in item["assets"].items()},
         }

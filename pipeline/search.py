@@ -13,6 +13,7 @@ from shapely.geometry.base import BaseGeometry
 from landcover.errors import CatalogError
 from landcover.period import Period
 from pipeline.artifacts import Report, write_text
+from pipeline.band_names import check_names
 from pipeline.catalog import Catalog, open_catalog
 from pipeline.coverage import Coverage, Observed, coverage
 from pipeline.deduplicate import deduplicate
@@ -61,6 +62,7 @@ def search(
     Raises CatalogError where the catalogue cannot be searched, holds photographs beside scenes of
     reflectance, or holds no such scene: then the message names the nearest dates that do exist.
     """
+    check_names(bands or ())
     source = open_catalog(catalog)
     start, end = _bounds(period, source)
     question = Question(

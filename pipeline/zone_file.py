@@ -16,6 +16,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from landcover.errors import RegionError, SettingsError
+from pipeline.region import WRONG_ENCODING
 
 _LONGEST_ID = 200
 _WHOLE = frozenset({"int16", "int32", "int64"})
@@ -78,6 +79,8 @@ def read_zones(path: Path, zone_id: str | None, layer: str | None = None) -> Zon
                 values = _exact(path, name, str(zone_id))
     except _UNREADABLE as error:
         raise RegionError(f"{path} cannot be read as a vector file: {_line(error)}.") from error
+    except UnicodeDecodeError as error:
+        raise RegionError(f"{path} {WRONG_ENCODING}") from error
     where = f"{path}, layer {_shown(name)}"
     if frame.crs is None:
         raise RegionError(

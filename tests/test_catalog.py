@@ -12,7 +12,7 @@ from shapely.geometry import MultiPolygon, Point, box, mapping, shape
 
 from landcover.errors import CatalogError
 from pipeline.catalog import ApiCatalog, open_catalog
-from pipeline.items import checked_item, remote_place, shown_address
+from pipeline.items import checked_item, own_address, remote_place, shown_address
 from pipeline.question import Question, parse_filter
 from tests.made_catalogs import (
     CORE,
@@ -127,6 +127,13 @@ def test_a_hostile_scene_in_an_index_is_refused_by_name(
     path = write_index(tmp_path / "i.ndjson", [scene(0), scene(1) | change])
     with pytest.raises(CatalogError, match=words):
         open_catalog(str(path))
+
+
+def test_the_address_of_a_scene_is_that_of_its_link_to_itself():
+    """Links that do not say what they are of are passed over."""
+    self = {"rel": "self", "href": "https://a.org/1.json"}
+    assert own_address({"links": [{"href": "https://a.org/x"}, self]}) == "https://a.org/1.json"
+    assert own_address({"links": [{"href": "https://a.org/x"}]}) == ""
 
 
 def test_a_scene_is_brought_to_one_shape(tmp_path: Path):

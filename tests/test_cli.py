@@ -118,6 +118,11 @@ def test_a_box_west_of_greenwich_is_no_option(tmp_path: Path) -> None:
         (["evaluate", "none.safetensors", "none.yml"], ["no model none.safetensors"]),
         (["model", "show", "none.safetensors"], ["no model none.safetensors"]),
         (["composite", "none.json", "15,48,16,49"], ["none.json"]),
+        (
+            ["composite", "none.json", "15,48,16,49", "--cloud-buffer", "inf"],
+            ["'cloud_buffer'", "finite number (found inf)"],
+        ),
+        (["search", "15,48,16,49", "--bands", "red,red"], ["'red' in --bands", "there twice"]),
     ],
 )
 def test_mistakes_are_one_sentence(tmp_path: Path, arguments: list[str], parts: list[str]) -> None:

@@ -367,6 +367,12 @@ def test_an_unknown_method(tmp_path: Path) -> None:
         run(tmp_path, scene(tmp_path, "a", 1), method="mean")
 
 
+def test_a_band_named_twice(tmp_path: Path) -> None:
+    """A band that is asked for twice, under whichever name, is refused by its name."""
+    with pytest.raises(SettingsError, match=r"The band name 'red' in --bands .* there twice"):
+        run(tmp_path, scene(tmp_path, "a", 1), bands=("red", "B04"))
+
+
 def test_clouds_grow_by_the_buffer(tmp_path: Path) -> None:
     """Pixels next to a cloud are left out too, as far as the buffer says."""
     codes = np.full((40, 50), 4)

@@ -326,6 +326,21 @@ def test_no_crs(tmp_path: Path) -> None:
         load_region(str(path))
 
 
+def latin(path: Path, column: str) -> Path:
+    """A shapefile in Latin-1 that says it is in UTF-8."""
+    frame = gpd.GeoDataFrame({column: ["Gr\u00fcn"]}, geometry=[HERE], crs=4326)
+    frame.to_file(path, encoding="ISO-8859-1")
+    path.with_suffix(".cpg").write_text("UTF-8")
+    return path
+
+
+def test_a_shapefile_in_another_encoding_than_it_says(tmp_path: Path) -> None:
+    """What is written beside the polygons does not matter; names of columns must be readable."""
+    assert load_region(str(latin(tmp_path / "a.shp", "name"))).footprint.equals(HERE)
+    with pytest.raises(RegionError, match=r"b\.shp holds text .* like ISO-8859-1, into the \.cpg"):
+        load_region(str(latin(tmp_path / "b.shp", "Stra\u00dfe")))
+
+
 def test_not_a_vector_file(tmp_path: Path) -> None:
     """A text file is refused as what it is."""
     path = tmp_path / "notes.geojson"

@@ -167,6 +167,17 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         read_zones(tmp_path / "bare.shp", "name")
 
 
+def test_names_in_another_encoding_than_the_file_says(tmp_path: Path) -> None:
+    """They are refused with the way to mend it, which works."""
+    frame = gpd.GeoDataFrame({"name": ["Gr\u00fcn"]}, geometry=[box(0, 0, 1, 1)], crs=4326)
+    frame.to_file(tmp_path / "z.shp", encoding="ISO-8859-1")
+    (tmp_path / "z.cpg").write_text("UTF-8")
+    with pytest.raises(RegionError, match=r"z\.shp holds text .* into the \.cpg file beside it"):
+        read_zones(tmp_path / "z.shp", "name")
+    (tmp_path / "z.cpg").write_text("ISO-8859-1")
+    assert read_zones(tmp_path / "z.shp", "name").ids == ("Gr\u00fcn",)
+
+
 def test_the_fingerprint_is_of_what_counts(tmp_path: Path) -> None:
     """It changes with an id or a coordinate, not with the file's name."""
     prints = [
