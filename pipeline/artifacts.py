@@ -156,25 +156,31 @@ class Ledger:
         write_json(self.path, self.record)
 
     def stage(
-        self, name: str, inputs: Any, outputs: Sequence[Path], work: Callable[[], dict[str, Any]]
-    ) -> dict[str, str]:
+        self, name: str, inputs: Any, outputs: Sequence[Path], work: Callable[[], dict[str, Any]],
+        *, anew: bool = False,
+    ) -> dict[str, str]:  # fmt: skip
         """Do `work` unless its outputs are current; return the hash of each output by file name.
 
-        inputs: everything the outputs depend on, as JSON values (settings, hashes of files read).
+        inputs: everything the outputs depend on, as JSON values (settings, hashes of files read). anew: do it
+        even so. A finished run stays one where `work` fails and leaves all as it was.
         An output that somebody changed since is set aside as `NAME.changed` (`NAME.changed-2` where there
         is one already), then remade.
         """
         key = fingerprint(name, inputs, code_version())
         done = self.stages.get(name)
-        if done and done["key"] == key and all(_unchanged(p, done["outputs"]) for p in outputs):
+        if (
+            done
+            and not anew
+            and done["key"] == key
+            and all(_unchanged(p, done["outputs"]) for p in outputs)
+        ):
             self.report(f"{name}: current, skipped")
             return dict(done["outputs"])
         if done:
             self._set_aside(done["outputs"], outputs)
-        self.save(complete=False)
         self.report(f"{name} ...")
         started = time.perf_counter()
-        with peak_memory() as memory:
+        with self._unfinished(done), peak_memory() as memory:
             details = work()
         seconds = time.perf_counter() - started
         hashes = {path.name: file_hash(path) for path in outputs}
@@ -188,6 +194,19 @@ class Ledger:
         self.save()
         self.report(f"{name}: done in {seconds:.1f} s, peak memory {memory.megabytes:,.0f} MB")
         return hashes
+
+    @contextlib.contextmanager
+    def _unfinished(self, done: Mapping[str, Any] | None) -> Iterator[None]:
+        """Record a run as not finished; as it was, where the body fails and what a stage made is untouched."""
+        before = self.record.get("complete", False)
+        self.save(complete=False)
+        try:
+            yield
+        except BaseException:
+            made = done["outputs"] if done else {}
+            if made and all(_unchanged(self.path.with_name(name), made) for name in made):
+                self.save(complete=before)
+            raise
 
     def _set_aside(self, stamps: dict[str, str], outputs: Sequence[Path]) -> None:
         for path in outputs:

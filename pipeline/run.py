@@ -47,7 +47,9 @@ def _run(job: Job, announce: Report, report: Report) -> dict[str, Any]:
         update={"catalog": image_catalog(job.catalog, job.folder / "index.ndjson")}
     )
     at, ledger = job.folder, _open(job, announce)
-    scenes = ledger.stage("search", _question(job), [at / "items.json"], _search(job, announce))
+    scenes = ledger.stage(
+        "search", _question(job), [at / "items.json"], _search(job, announce), anew=job.refresh
+    )
     image = ledger.stage(
         "composite", [scenes, _place(job)], [at / "composite.tif"], _composite(job, ledger, report)
     )
@@ -114,9 +116,10 @@ def _open(job: Job, announce: Report) -> Ledger:
     ledger = Ledger(job.folder / "run.json", announce)
     _check_same_region(job, ledger.record.get("region", {}))
     ledger.record.pop("errors", None)
-    if job.refresh:
-        ledger.stages.pop("search", None)
-    ledger.record["region"] = _region(job)
+    before, region = ledger.record.get("region"), _region(job)
+    ledger.record["region"] = region
+    if before and before != json.loads(json.dumps(region)):
+        ledger.record["complete"] = False  # the maps are still of the region as it was
     return ledger
 
 

@@ -216,3 +216,33 @@ def test_a_failed_stage_is_not_recorded(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         bench.ledger.stage("make", [1], [bench.output], fail)
     assert "make" not in bench.ledger.stages
+
+
+@pytest.mark.parametrize(("touched", "complete"), [(False, True), (True, False)])
+def test_a_failed_stage_leaves_a_finished_run_finished(
+    tmp_path: Path, touched: bool, complete: bool
+) -> None:
+    """What was made stays what it was, and so does the record, unless the stage began to change it."""
+    Bench(tmp_path).stage([1])
+    bench = Bench(tmp_path)
+    bench.ledger.save(complete=True)
+    before = (tmp_path / "run.json").read_bytes()
+
+    def fail() -> dict[str, Any]:
+        assert json.loads((tmp_path / "run.json").read_text())["complete"] is False
+        if touched:
+            bench.output.write_text("half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        bench.ledger.stage("make", [1], [bench.output], fail, anew=True)
+    assert ((tmp_path / "run.json").read_bytes() == before) is complete
+    assert json.loads((tmp_path / "run.json").read_text())["complete"] is complete
+
+
+def test_a_stage_is_done_anew_where_that_is_asked(tmp_path: Path) -> None:
+    """Though nothing changed."""
+    Bench(tmp_path).stage([1])
+    again = Bench(tmp_path)
+    again.ledger.stage("make", [1], [again.output], lambda: {"text": "anew"}, anew=True)
+    assert again.ledger.stages["make"]["details"] == {"text": "anew"}

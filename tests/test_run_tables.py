@@ -10,7 +10,7 @@ import pytest
 import rasterio
 from shapely.geometry import box
 
-from landcover.errors import LegendError, RegionError, SettingsError
+from landcover.errors import CatalogError, LegendError, RegionError, SettingsError
 from pipeline.demo import make_demo
 from pipeline.job import Job, plan_job
 from pipeline.region import load_region
@@ -80,6 +80,20 @@ def test_tables_come_and_go_with_what_is_asked(job: Job) -> None:
     assert "zones_wide.csv" not in names
     assert "areas_ipcc.csv" not in names
     assert (job.folder / "zones.csv").read_text() == "mine"
+
+
+def test_a_refresh_that_fails_leaves_the_finished_run(job: Job) -> None:
+    """The catalogue is away: the record still has its search and says that the maps are finished."""
+    before, _ = done(job)
+    away = Path(job.catalog).with_suffix(".away")
+    Path(job.catalog).rename(away)
+    with pytest.raises(CatalogError, match="does not exist"):
+        done(job, refresh=True)
+    away.rename(job.catalog)
+    after = json.loads((job.folder / "run.json").read_text())
+    assert after["complete"] is True
+    assert after["stages"]["search"] == json.loads(json.dumps(before["stages"]["search"]))
+    assert done(job, refresh=True)[1] == ["search"]
 
 
 def test_a_format_that_is_not_asked_for_any_more_goes(job: Job) -> None:
