@@ -35,6 +35,7 @@ _ENVI_ENDINGS = ("", ".img", ".dat", ".bin", ".raw", ".bsq", ".bil", ".bip", ".e
 
 _LARGEST_BLOCK = 512 * 2**20  # bytes that reading one pixel may cost
 _EDGE_POINTS = 21  # straight lines of a projection are curves in longitude and latitude
+_LONGEST_SIDE = 180  # degrees; who reads a longer one takes it to go the other way round the Earth
 _EARTH_RADIUS = (6.3e6, 6.4e6)
 
 
@@ -142,7 +143,9 @@ def outline(crs: CRS, transform: Affine, shape: tuple[int, int]) -> BaseGeometry
         raise ValueError(f"its CRS is not understood ({one_line(error)})") from error
     if ellipsoid is None or not _EARTH_RADIUS[0] < ellipsoid.semi_major_metre < _EARTH_RADIUS[1]:
         raise ValueError("its CRS is not one of the Earth")
-    x, y = _rim(transform, shape, 2 if source.is_geographic else _EDGE_POINTS)
+    x, y = _rim(transform, shape, 2)
+    if not source.is_geographic or np.abs(np.diff(x)).max() > _LONGEST_SIDE:
+        x, y = _rim(transform, shape, _EDGE_POINTS)
     lon, lat = pyproj.Transformer.from_crs(source, "EPSG:4326", always_xy=True).transform(x, y)
     if not (np.isfinite(lon).all() and np.isfinite(lat).all() and np.abs(lat).max() < 90 + 1e-6):
         raise ValueError("part of it lies off the Earth; cut it or reproject it")

@@ -15,6 +15,7 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 from shapely.geometry import box
 
+from landcover.antimeridian import split_at_antimeridian
 from landcover.errors import RasterError
 from pipeline.image_file import DRIVERS, envi_images, outline, read_image
 
@@ -97,6 +98,25 @@ def test_an_outline_that_would_be_nonsense_is_refused(crs: str, transform: Affin
     """Poles, the limb of the disk, other planets and metres in a degree CRS are refused."""
     with pytest.raises(ValueError, match=words):
         outline(CRS.from_string(crs), transform, (200, 200))
+
+
+@pytest.mark.parametrize(
+    ("west", "east", "south", "north"),
+    [(-100, 100, 0, 40), (-20, 165, 0, 45), (-180, 180, -20, 20), (-100, 100, -30, 60)],
+)
+def test_a_wide_image_lies_where_it_is(west: int, east: int, south: int, north: int):
+    """Sides of more than half the Earth have points between, so that nobody reads them the other way."""
+    grid = from_origin(west, north, (east - west) / 100, (north - south) / 100)
+    found = outline(CRS.from_epsg(4326), grid, (100, 100))
+    assert found.equals(box(west, south, east, north))
+    assert split_at_antimeridian(found) is found
+
+
+def test_longitudes_from_0_to_360_are_read_as_they_are():
+    """A belt around the Earth that begins at Greenwich is the whole belt."""
+    found = outline(CRS.from_epsg(4326), from_origin(0, 20, 3.6, 0.4), (100, 100))
+    assert found.equals(box(-180, -20, 180, 20))
+    assert split_at_antimeridian(found).equals(found)
 
 
 def test_the_whole_world_is_one_rectangle():
