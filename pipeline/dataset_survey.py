@@ -161,22 +161,22 @@ def _open_all(found: Survey, tell: Callable[[str], None]) -> list[_Opened]:
     for number, source in enumerate(found.plan.sources, start=1):
         _tell(tell, "opening", number, len(found.plan.sources))
         try:
-            image, notes = open_image(source, found.plan.file)
+            image = open_image(source, found.plan.file)
             if image.grid is None and source.group is None and source.split is None:
                 raise DatasetError(  # noqa: TRY301 - one handler makes findings of all
                     f"{source.name} has no coordinate reference system (CRS) or no geotransform; write it into the "
                     "file, or say by group: which images belong together, so that one split gets them all."
                 )
-            labels, more = open_labels(source, image, found.plan)
+            labels, notes = open_labels(source, image, found.plan)
             ignored = open_ignored(found.plan.ignore, image) if found.plan.ignore else None
         except DatasetError as error:
             found.error(str(error))
             continue
         if found.plan.ignore and ignored is None:
-            more.append(
+            notes.append(
                 f"{source.name} has no CRS, so {found.plan.ignore.name} does not apply to it."
             )
-        for note in (*notes, *more):
+        for note in notes:
             found.warn(note)
         opened.append(_Opened(source, image, labels, ignored))
     return opened

@@ -9,6 +9,7 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -538,6 +539,28 @@ def test_one_file_for_each_band(tmp_path: Path) -> None:
     assert chip.image[:, 0, 0].tolist() == [1, 2]
     write_raster(tmp_path / "x, B03.tif", numbered((32, 32)), pixel=20)
     assert "resample the bands" in faults(describe(tmp_path, [entry], bands=["red", "green"]))[0]
+
+
+@pytest.mark.parametrize(
+    ("tags", "more", "message"),
+    [
+        ((1e-4, 0), {}, "says scale 0.0001 and offset 0, the dataset scale 1 and offset 0; a map is"),
+        ((1e-4, 0), {"scale": 1e-4, "offset": -0.1}, "offset 0, the dataset scale 0.0001 and offset -0.1"),
+        ((float(np.float32(1e-4)), 0), {"scale": 1e-4}, ""),
+        ((2.75e-5, -0.2), {"scale": 2.75e-5, "offset": -0.2}, ""),
+        ((1, 0), {"scale": 1e-4}, ""),
+        ((0, 0), {"scale": 1e-4}, ""),
+    ],
+)  # fmt: skip
+def test_the_scaling_is_that_of_the_images(
+    tmp_path: Path, tags: tuple[float, float], more: dict[str, float], message: str
+) -> None:
+    """Mapping obeys what a band declares, so that training by another scaling is refused."""
+    entry = pair(tmp_path, "a")
+    with rasterio.open(tmp_path / "a.tif", "r+") as image:
+        image.scales, image.offsets = ((value,) for value in tags)
+    found = faults(describe(tmp_path, [entry], **more))
+    assert [message in one for one in found] == [True] * bool(message)
 
 
 def test_nodata_without_a_tag(tmp_path: Path) -> None:
