@@ -143,16 +143,21 @@ def _tell(tell: Callable[[str], None], what: str, number: int, count: int) -> No
 def _hashes(plan: DatasetPlan) -> dict[str, str]:
     hashes = {}
     for name, path in plan.paths.items():
-        beside = (
-            [path.with_suffix(end) for end in _SHAPEFILE] if path.suffix.lower() == ".shp" else []
-        )
-        for other in (path, *(side for side in (*beside, *side_files(path)) if side.is_file())):
+        for other in (path, *_beside(path)):
             own = name if other == path else f"{name} ({other.name})"
             try:
                 hashes[own] = known_hash(other)
             except OSError as error:
                 raise DatasetError(f"{other} cannot be read: {error.strerror}.") from error
     return hashes
+
+
+def _beside(path: Path) -> list[Path]:
+    """Files beside one of a dataset that are read with it."""
+    shape = [path.with_suffix(end) for end in _SHAPEFILE] if path.suffix.lower() == ".shp" else []
+    found = [side for side in (*shape, *side_files(path)) if side.is_file()]
+    log = path.with_name(f"{path.name}-wal")  # holds what was saved to a GeoPackage still open
+    return [*found, log] if log.is_file() and log.stat().st_size else found
 
 
 def _open_all(found: Survey, tell: Callable[[str], None]) -> list[_Opened]:
@@ -307,15 +312,19 @@ def _scan_all(
 def _label_hashes(found: Survey, part: Part) -> list[object]:
     source = next(s for s in found.plan.sources if s.name == part.image.name)
     names = [source.labels.name] + ([found.plan.ignore.name] if found.plan.ignore else [])
-    hashes = [
-        value for name, value in sorted(found.hashes.items()) if name.partition(" (")[0] in names
-    ]
-    image = [
+    hashes = _hashes_of(found, names)
+    image = _hashes_of(found, [named.name for named in source.files])
+    return [hashes, image, source.field, sorted(map(str, source.mapping.items()))]
+
+
+def _hashes_of(found: Survey, names: Sequence[str]) -> list[str]:
+    """Hashes of some files and of those beside them."""
+    starts = tuple(f"{name} (" for name in names)
+    return [
         value
         for name, value in sorted(found.hashes.items())
-        if name.partition(" (")[0] in {n.name for n in source.files}
+        if name in names or name.startswith(starts)
     ]
-    return [hashes, image, source.field, sorted(map(str, source.mapping.items()))]
 
 
 def _split_key(part: Part) -> list[object]:

@@ -1,7 +1,9 @@
 """Datasets: splits that do not leak, chips cut on the fly, faults told in a sentence."""
 
+import contextlib
 import multiprocessing
 import pickle
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -187,6 +189,50 @@ def test_the_version_is_that_of_the_content(tmp_path: Path) -> None:
     )
     write_raster(moved / "a-labels.tif", mosaic((64, 64), 9))
     assert survey(moved / "dataset.yml").version != versions[1]
+
+
+def test_a_legend_in_a_file_belongs_to_the_version(tmp_path: Path) -> None:
+    """The same codes under other names are other labels; a legend of the program is no file."""
+    path = describe(tmp_path, [pair(tmp_path, "a")], legend="classes.csv")
+    rows = "value,name,color\n1,{},#0000ff\n2,{},#00aa00\n5,Town,#ff0000\n"
+    versions = set()
+    for names in (("Water", "Wood"), ("Wood", "Water"), ("Water", "Wood")):
+        (tmp_path / "classes.csv").write_text(rows.format(*names), encoding="utf-8")
+        versions.add(survey(path).version)
+    assert len(versions) == 2
+    assert "classes.csv" in survey(path).hashes
+    known = survey(describe(tmp_path, [pair(tmp_path, "a")], legend="dynamicworld"))
+    assert sorted(known.hashes) == ["a-labels.tif", "a.tif"]
+
+
+def test_polygons_saved_but_not_yet_in_the_file_count(tmp_path: Path) -> None:
+    """A GeoPackage open elsewhere keeps what was saved in a log: other counts, another version."""
+    write_raster(tmp_path / "a.tif", numbered((64, 64)))
+    x, y = CORNER
+    frame = gpd.GeoDataFrame({"k": [1]}, geometry=[box(x, y - 640, x + 640, y)], crs="EPSG:32633")
+    frame.to_file(tmp_path / "p.gpkg", SPATIAL_INDEX="NO")  # whose triggers only GDAL can run
+    entry = {"image": "a.tif", "labels": "p.gpkg", "field": "k", "split": "train"}
+    path = describe(tmp_path, [entry])
+    with contextlib.closing(sqlite3.connect(tmp_path / "p.gpkg")) as editor:
+        editor.execute("PRAGMA journal_mode = WAL")
+        before = load_dataset(path)
+        editor.execute("UPDATE p SET k = 5")
+        editor.commit()
+        after = load_dataset(path)
+    assert before.class_counts("train").tolist() == [64 * 64, 0, 0]
+    assert after.class_counts("train").tolist() == [0, 0, 64 * 64]
+    assert before.version != after.version
+
+
+def test_labels_with_brackets_in_their_name_are_counted_anew(tmp_path: Path) -> None:
+    """Counts kept of `l (1).tif` are not those of the file that took its place."""
+    write_raster(tmp_path / "a.tif", numbered((64, 64)))
+    entry = {"image": "a.tif", "labels": "l (1).tif", "split": "train"}
+    for counts in ([4096, 0, 0], [0, 0, 4096]):
+        labels = np.full((64, 64), 1 if counts[0] else 5, np.uint8)
+        write_raster(tmp_path / "l (1).tif", labels)
+        found = load_dataset(describe(tmp_path, [entry]))
+        assert found.class_counts("train").tolist() == counts
 
 
 def _made(folder: Path) -> Path:
