@@ -31,6 +31,8 @@ from pipeline.open_files import DRIVERS, FILES
 VECTORS = frozenset({".gpkg", ".geojson", ".json", ".shp", ".fgb"})
 _CHUNK = 1024
 """Side of the pieces in which polygons are drawn, so that a pixel is the same in every window."""
+_EMPTY = -1
+"""What stands for the nodata value of a file with a colour table: no colour."""
 _EXACT = 0.01
 """Pixels by which a label raster may lie beside the image's grid."""
 
@@ -49,9 +51,10 @@ class RasterLabels:
     path: Path
     meaning: LabelCodes
     bands: tuple[int, ...]
-    palette: Mapping[int, tuple[int, ...]] | None
-    """Colours of stored values, where the labels are given by colour."""
+    palette: NDArray[np.int32] | None
+    """Packed colour by stored value, _EMPTY for nodata, where the labels are coloured by a table."""
     nodata: float | None
+    """Stored value or packed colour that means 'not labelled'."""
     shape: tuple[int, int]
     shift: tuple[int, int] | None
     """Row and column of the image's first pixel in the raster; None where the grids differ."""
@@ -108,12 +111,7 @@ class RasterLabels:
         stored = FILES.read(self.path, self.bands, rows, cols)
         if len(self.bands) == 3:
             return packed(stored)
-        if self.palette is None:
-            return np.asarray(stored[0])
-        table = np.zeros((3, 256), np.uint8)
-        for value, color in self.palette.items():
-            table[:, value & 255] = color[:3]
-        return packed(table[:, stored[0]])
+        return np.asarray(stored[0] if self.palette is None else self.palette[stored[0]])
 
 
 @dataclass(frozen=True)
@@ -195,7 +193,7 @@ def _open_raster(
     name = source.labels.name
     dataset = FILES.dataset(source.labels.path)
     walk = label_codes(source, plan)
-    bands, palette = _label_bands(dataset, walk, name)
+    bands, palette, nodata = _label_bands(dataset, walk, name)
     shift, notes = _shift(dataset, image, name)
     grids = None
     if shift is None:
@@ -210,7 +208,7 @@ def _open_raster(
         grids = (image.grid, raster)
         notes.append(f"{name} is on another grid than {image.name}; the nearest label is taken.")
     labels = RasterLabels(
-        path=source.labels.path, meaning=walk, bands=bands, palette=palette, nodata=dataset.nodata,
+        path=source.labels.path, meaning=walk, bands=bands, palette=palette, nodata=nodata,
         shape=dataset.shape, shift=shift, grids=grids,
     )  # fmt: skip
     return labels, notes
@@ -218,7 +216,8 @@ def _open_raster(
 
 def _label_bands(
     dataset: DatasetReader, walk: LabelCodes, name: str
-) -> tuple[tuple[int, ...], Mapping[int, tuple[int, ...]] | None]:
+) -> tuple[tuple[int, ...], NDArray[np.int32] | None, float | None]:
+    """Numbers of the bands, colours of a table, and what means 'not labelled'."""
     if np.dtype(dataset.dtypes[0]).kind not in "ui":
         raise DatasetError(
             f"{name} holds {dataset.dtypes[0]} numbers; labels are whole numbers or colours."
@@ -228,16 +227,32 @@ def _label_bands(
             raise DatasetError(
                 f'{name} has {dataset.count} bands; labels have one, or are given by colour: mapping: {{"#rrggbb": code}}.'
             )
-        return (1,), None
+        return (1,), None, dataset.nodata
     if dataset.count >= 3 and dataset.dtypes[0] == "uint8":
-        return (1, 2, 3), None
+        return (1, 2, 3), None, _empty_color(dataset.nodatavals[:3])
     try:
-        return (1,), dict(dataset.colormap(1))
+        return (1,), _palette(dataset), _EMPTY
     except ValueError as error:
         raise DatasetError(
             f"{name} has no colours (it has {dataset.count} band(s) of {dataset.dtypes[0]} and no colour table); map "
             "its values as whole numbers."
         ) from error
+
+
+def _empty_color(nodata: Sequence[float | None]) -> int | None:
+    """The packed colour of three bands without data; None where no pixel can have it."""
+    bands = [int(v) for v in nodata if v is not None and v.is_integer() and 0 <= v <= 255]
+    return int(packed(np.array(bands, np.uint8))) if len(bands) == 3 else None
+
+
+def _palette(dataset: DatasetReader) -> NDArray[np.int32]:
+    """Packed colours by stored value. Raises ValueError where the file has no colour table."""
+    colors = dataset.colormap(1)
+    table = np.zeros(1 << 16, np.int32)
+    table[list(colors)] = packed(np.array(list(colors.values()), np.uint8)[:, :3].T)
+    if dataset.nodata is not None and dataset.nodata in colors:
+        table[int(dataset.nodata)] = _EMPTY
+    return table[: 256 ** np.dtype(dataset.dtypes[0]).itemsize]
 
 
 def _shift(

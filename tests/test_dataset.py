@@ -442,6 +442,39 @@ def test_misaligned_labels_are_refused_unless_allowed(tmp_path: Path) -> None:
     assert counts.tolist() == [(expected == code).sum() for code in (1, 2, 5)]
 
 
+COLORS = np.array([[0, 0, 255], [0, 170, 0], [255, 0, 0]], np.uint8)
+BY_COLOR = {"mapping": {"#0000ff": "Water", "#00aa00": "Wood", "#ff0000": "Town"}}
+
+
+@pytest.mark.parametrize("nodata", [None, 255, 7, 0])
+def test_colours_are_labels_though_a_band_holds_the_nodata_number(
+    tmp_path: Path, nodata: int | None
+) -> None:
+    """Blue is 0, 0, 255: no data only where all three bands are the nodata number."""
+    places = np.repeat([0, 1, 2, 2], 4)[:, None] + np.zeros((16, 4), np.int64)
+    labels = COLORS[places].transpose(2, 0, 1).copy()
+    labels[:, 12:] = 0 if nodata is None else nodata
+    write_raster(tmp_path / "a.tif", numbered((16, 4)))
+    write_raster(tmp_path / "l.tif", labels, nodata=nodata, photometric="RGB")
+    entry = {"image": "a.tif", "labels": "l.tif", "split": "train"}
+    rules = {"mapping": BY_COLOR["mapping"] | ({"#000000": "ignore"} if nodata is None else {})}
+    dataset = load_dataset(describe(tmp_path, [entry], labels=rules))
+    assert dataset.class_counts("train").tolist() == [16, 16, 16]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_the_nodata_of_a_colour_table_is_a_stored_number(tmp_path: Path, dtype: str) -> None:
+    """Of two entries of one colour the one that is nodata does not count; 0 is a colour as others."""
+    stored = np.repeat([0, 1, 2, 3], 4)[:, None] + np.zeros((16, 4), np.int64)
+    write_raster(tmp_path / "a.tif", numbered((16, 4)))
+    write_raster(tmp_path / "l.tif", stored.astype(dtype), nodata=3, photometric="palette")
+    with rasterio.open(tmp_path / "l.tif", "r+") as labels:
+        labels.write_colormap(1, dict(enumerate(map(tuple, COLORS[[0, 1, 2, 1]]))))
+    entry = {"image": "a.tif", "labels": "l.tif", "split": "train"}
+    dataset = load_dataset(describe(tmp_path, [entry], labels=BY_COLOR))
+    assert dataset.class_counts("train").tolist() == [16, 16, 16]
+
+
 def test_labels_in_another_crs_are_found_by_place(tmp_path: Path) -> None:
     """A raster of the same ground in degrees gives each pixel the label that lies there."""
     write_raster(tmp_path / "a.tif", numbered((64, 64)), corner=(500_000, 5_316_000))
