@@ -100,6 +100,8 @@ class RasterLabels:
         """Rows and columns in the raster that are nearest to a window's pixels."""
         image, raster = grids
         x, y = pixel_places(image, CRS(raster.crs), rows, cols)
+        if CRS(raster.crs).geographic:  # 180.1 degrees may be -179.9 to the raster
+            x = x - 360 * np.floor((x - raster.extent.boundingbox.left) / 360)
         back = ~raster.affine
         with np.errstate(invalid="ignore"):
             return _whole(back.d * x + back.e * y + back.f), _whole(

@@ -15,6 +15,7 @@ import rasterio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pyproj import Transformer
 from shapely.geometry import Point, box
 
 from landcover.bands import SENTINEL2
@@ -490,6 +491,25 @@ def test_labels_in_another_crs_are_found_by_place(tmp_path: Path) -> None:
     western = sum(int(dataset.class_counts(split)[0]) for split in SPLITS)
     # From 15 degrees, 15.002 is 149.2 m away and the rim 447.6 m: 15 and 45 columns of pixel centres.
     assert (western, eastern) == (15 * 64, 30 * 64)
+
+
+@pytest.mark.parametrize("west", [179.98, -180.02])
+def test_labels_on_the_antimeridian_are_found_by_place(tmp_path: Path, west: float) -> None:
+    """A raster in degrees that goes beyond 180, or begins before -180, labels both sides."""
+    corner, pixel = (818_811.0, 8_118_638.0), 20.0
+    write_raster(
+        tmp_path / "a.tif", numbered((64, 64)), corner=corner, pixel=pixel, crs="EPSG:32760"
+    )
+    labels = np.repeat([[1, 2]], 200, axis=1).repeat(400, axis=0).astype(np.uint8)
+    write_raster(tmp_path / "l.tif", labels, crs="EPSG:4326", pixel=1e-4, corner=(west, -16.98))
+    entry = {"image": "a.tif", "labels": "l.tif", "split": "train"}
+    dataset = load_dataset(describe(tmp_path, [entry], labels={"resample": "nearest"}))
+    to_degrees = Transformer.from_crs("EPSG:32760", "EPSG:4326", always_xy=True)
+    right, down = np.meshgrid(*[(np.arange(64) + 0.5) * pixel] * 2)
+    lon, _ = to_degrees.transform(corner[0] + right, corner[1] - down)
+    eastern = int((lon < 0).sum())
+    assert 1000 < eastern < 3000
+    assert dataset.class_counts("train").tolist() == [4096 - eastern, eastern, 0]
 
 
 def test_polygons_label_what_they_hold(tmp_path: Path) -> None:
