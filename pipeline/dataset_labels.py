@@ -13,7 +13,8 @@ from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from pyproj.exceptions import CRSError
+from pyproj import Transformer
+from pyproj.exceptions import ProjError
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from shapely.geometry.base import BaseGeometry
@@ -207,6 +208,7 @@ def _open_raster(
                 f"{name} is not on the grid of {image.name} ({_grid_text(raster)}, not {_grid_text(image.grid)}); "
                 "resample it, or allow it by labels: {resample: nearest}."
             )
+        _check_way(name, raster.crs, image.grid)
         grids = (image.grid, raster)
         notes.append(f"{name} is on another grid than {image.name}; the nearest label is taken.")
     labels = RasterLabels(
@@ -323,11 +325,12 @@ def _open_polygons(
             f"{name} holds polygons; say by labels: {{field: ...}} which attribute is the class."
         )
     frame = _polygons(source.labels, image.grid, source.field)
-    codes = {value: _attribute_code(value, source, plan) for value in frame[source.field].unique()}
+    column = frame[source.field]
+    codes = {value: _attribute_code(value, source, plan) for value in column.dropna().unique()}
     unknown: dict[str, int] = {}
     shapes = []
-    for value, shape in zip(frame[source.field], frame.geometry, strict=True):
-        code = codes[value]
+    for value, missing, shape in zip(column, column.isna(), frame.geometry, strict=True):
+        code = NODATA if missing else codes[value]
         if code is None:
             unknown[str(value)[:100]] = unknown.get(str(value)[:100], 0) + 1
         else:
@@ -358,6 +361,7 @@ def _polygons(named: NamedPath, grid: GeoBox, field: str | None) -> GeoDataFrame
         raise DatasetError(
             f"{named.name} holds {info['geometry_type'] or 'no geometry'}; labels are polygons."
         )
+    _check_way(named.name, info["crs"], grid)
     extent = grid.extent.to_crs(
         info["crs"], resolution=max(abs(grid.resolution.x) * 64, 1e-9), check_and_fix=True
     )
@@ -371,8 +375,18 @@ def _polygons(named: NamedPath, grid: GeoBox, field: str | None) -> GeoDataFrame
                 f"{named.name} holds other things than polygons; labels are polygons."
             )
         return frame.to_crs(str(grid.crs))
-    except (pyogrio.errors.DataSourceError, CRSError, ValueError, RasterioError) as error:
+    except (pyogrio.errors.DataSourceError, ProjError, ValueError, RasterioError) as error:
         raise DatasetError(f"{named.name} cannot be read: {one_line(error)}.") from error
+
+
+def _check_way(name: str, crs: Any, grid: GeoBox) -> None:
+    """Raise DatasetError where places in a CRS have none in that of an image."""
+    try:
+        Transformer.from_crs(CRS(crs).proj, CRS(grid.crs).proj)
+    except ProjError as error:
+        raise DatasetError(
+            f"{name} has a CRS that cannot be turned into the image's; write the right one into the file."
+        ) from error
 
 
 def _key(named: NamedPath, image: DatasetImage, shapes: Sequence[Any], *how: bool) -> str:
@@ -391,8 +405,6 @@ def _vector_info(named: NamedPath) -> dict[str, Any]:
 
 def _attribute_code(value: Any, source: Source, plan: DatasetPlan) -> int | None:
     """Code of an attribute's value; None where the mapping lacks it."""
-    if value is None or value != value:  # noqa: PLR0124 - NaN, of a missing number
-        return NODATA
     number = (
         int(value)
         if isinstance(value, (int, float, np.number)) and float(value).is_integer()

@@ -567,6 +567,30 @@ def test_polygons_that_cannot_be_used(tmp_path: Path) -> None:
     assert "cannot be placed" in faults(describe(tmp_path, [bare]))[0]
 
 
+def test_numbered_polygons_may_lack_their_number(tmp_path: Path) -> None:
+    """An empty cell of a column of numbers is 'not labelled', as one of texts is."""
+    write_raster(tmp_path / "a.tif", numbered((64, 64)))
+    x, y = CORNER
+    halves = [box(x, y - 640, x + 320, y), box(x + 320, y - 640, x + 640, y)]
+    frame = gpd.GeoDataFrame({"k": [5, None]}, geometry=halves, crs="EPSG:32633")
+    frame.to_file(tmp_path / "p.gpkg")
+    entry = {"image": "a.tif", "labels": "p.gpkg", "field": "k", "split": "train"}
+    assert load_dataset(describe(tmp_path, [entry])).class_counts("train").tolist() == [0, 0, 2048]
+
+
+@pytest.mark.parametrize("name", ["l.gpkg", "l.tif"])
+def test_labels_in_the_crs_of_a_site_have_no_place(tmp_path: Path, name: str) -> None:
+    """A CRS that is not bound to the Earth is told, for polygons and for rasters."""
+    write_raster(tmp_path / "a.tif", numbered((64, 64)))
+    site = 'LOCAL_CS["site", UNIT["metre", 1]]'
+    write_raster(tmp_path / "l.tif", mosaic((64, 64)), crs=site)
+    gpd.GeoDataFrame({"k": [1]}, geometry=[box(0, 0, 9, 9)], crs=site).to_file(tmp_path / "l.gpkg")
+    entry = {"image": "a.tif", "labels": name, "field": "k", "split": "train"}
+    found = faults(describe(tmp_path, [entry], labels={"resample": "nearest"}))
+    assert len(found) == 1
+    assert f"{name} has a CRS that cannot be turned into the image's;" in found[0]
+
+
 def test_labels_where_the_image_has_no_data_do_not_count(tmp_path: Path) -> None:
     """They are told, and come out as code 0."""
     values = numbered((64, 64))
