@@ -318,6 +318,27 @@ def test_neighbours_are_no_leak(tmp_path: Path) -> None:
     assert "nearer to each other than the buffer of 50 m" in message
 
 
+@pytest.mark.parametrize(
+    ("east", "north", "near"),
+    [(900, 0, True), (1100, 0, False), (0, 900, True), (690, 690, True), (720, 720, False)],
+)
+def test_images_far_north_keep_the_buffer(
+    tmp_path: Path, east: float, north: float, near: bool
+) -> None:
+    """At 70 degrees a degree of longitude is a third of one of latitude; a gap is told in any direction."""
+    first = CORNER[0], 7_770_000.0
+    move = [640 + east if east else 0, 640 + north if north else 0]
+    entries = [
+        pair(tmp_path, "a", seed=0, corner=first) | {"split": "train"},
+        pair(tmp_path, "b", seed=1, corner=(first[0] + move[0], first[1] + move[1])) | {"split": "test"},
+    ]  # fmt: skip
+    splits = {"block": "2 km", "buffer": "1 km"}
+    found = faults(describe(tmp_path, entries, splits=splits))
+    assert ["lie nearer to each other than the buffer of 1 km" in one for one in found] == [
+        True
+    ] * near
+
+
 def test_a_given_image_takes_its_blocks_along(tmp_path: Path) -> None:
     """Blocks that a test image touches are for testing in every other image too."""
     held_out = pair(tmp_path, "b", (20, 20), seed=1, corner=(CORNER[0] + 200, CORNER[1] - 200)) | {
