@@ -24,6 +24,7 @@ from landcover.splits import SPLITS
 from pipeline.dataset import Dataset, load_dataset
 from pipeline.dataset_survey import survey
 from pipeline.open_files import FILES
+from pipeline.window_labeller import band_numbers
 from tests.made_datasets import CORNER, describe, mosaic, numbered, pair, write_raster
 
 IDS = 65_536
@@ -662,6 +663,7 @@ def test_thirteen_bands_of_which_three_are_used(tmp_path: Path) -> None:
         dataset = load_dataset(describe(tmp_path, entry, bands=bands, **more))
         chip = dataset.read(dataset.tiles("train", 16)[-1])
         assert dataset.bands == ("red", "B08", "swir16")
+        assert band_numbers(dataset, ["nir", "B04"]) == [1, 0]
         assert chip.image[:, 5, 5].tolist() == pytest.approx([0.3, 0.7, 1.1])
         assert dataset.band_mean() == pytest.approx([0.3, 0.7, 1.1], abs=1e-5)
     assert "has the bands" in faults(describe(tmp_path, entry, bands=["red", "pan"]))[0]
