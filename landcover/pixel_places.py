@@ -2,6 +2,7 @@
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -21,7 +22,8 @@ def pixel_places(grid: GeoBox, crs: CRS, rows: slice, cols: slice) -> tuple[Floa
     """X and y in a CRS of the centres of a window's pixels; broadcast together they are (rows, cols).
 
     rows, cols: the window; it may reach beyond the grid. In the grid's own CRS, with rows along its
-    axis, x is (1, cols) and y is (rows, 1). A pixel gets the same numbers in every window.
+    axis, x is (1, cols) and y is (rows, 1). A pixel gets the same numbers in every window. Longitudes go on
+    beyond 180 degrees, so that those of a grid on the antimeridian differ by what lies between them.
     """
     down = np.arange(rows.start, rows.stop) + 0.5
     across = np.arange(cols.start, cols.stop) + 0.5
@@ -30,12 +32,15 @@ def pixel_places(grid: GeoBox, crs: CRS, rows: slice, cols: slice) -> tuple[Floa
     knots_down, knots_across = _knots(down), _knots(across)
     x, y = _affine(grid, knots_down[:, None] * _STEP, knots_across[None, :] * _STEP)
     x, y = np.broadcast_arrays(x, y)
-    moved = _transformer(CRS(grid.crs), crs).transform(x, y)
-    places = [_between(np.asarray(values), down, across) for values in moved]
-    return places[0], places[1]
+    transformer = _transformer(CRS(grid.crs), crs)
+    x, y = map(np.asarray, transformer.transform(x, y))
+    if crs.geographic:
+        middle = transformer.transform(*_affine(grid, grid.shape[0] / 2, grid.shape[1] / 2))[0]
+        x = x - 360 * np.round((x - middle) / 360)
+    return _between(x, down, across), _between(y, down, across)
 
 
-def _affine(grid: GeoBox, down: Floats, across: Floats) -> tuple[Floats, Floats]:
+def _affine(grid: GeoBox, down: Any, across: Any) -> tuple[Any, Any]:
     t = grid.affine
     x = t.a * across + t.c if t.b == 0 else t.a * across + t.b * down + t.c
     y = t.e * down + t.f if t.d == 0 else t.d * across + t.e * down + t.f

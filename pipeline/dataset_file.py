@@ -25,7 +25,7 @@ from landcover.errors import DatasetError, LandcoverError
 from landcover.label_codes import LabelCodes
 from landcover.legend import Legend
 from landcover.splits import SPLITS
-from pipeline.value_legend import named_legend
+from pipeline.value_legend import NAMES, named_legend
 
 _FIELD = re.compile(r"(?<!\$)\{([A-Za-z_]\w*)\}")
 _VARIABLE = re.compile(r"\$\{(LANDCOVER_[A-Z0-9_]+)\}")
@@ -203,6 +203,8 @@ class DatasetPlan:
     ignore: NamedPath | None
     legend_codes: Mapping[int, int]
     """Default codes of stored values, where the legend is a named one."""
+    legend_file: NamedPath | None
+    """The CSV file of the legend, where it is one."""
 
     @property
     def default_mapping(self) -> dict[int | str, int | str]:
@@ -213,7 +215,7 @@ class DatasetPlan:
     def paths(self) -> dict[str, Path]:
         """Every file that matters, by its name."""
         found = [n for s in self.sources for n in (*s.files, s.labels)]
-        found += [self.ignore] if self.ignore else []
+        found += [named for named in (self.ignore, self.legend_file) if named]
         return {named.name: named.path for named in sorted(found, key=lambda n: n.name)}
 
 
@@ -225,8 +227,9 @@ def read_dataset_file(path: Path) -> DatasetPlan:
     is missing, says what it must not, or names a file that is not there.
     """
     file = _parse(path)
+    legend_file = _legend_file(file, path)
     try:
-        legend, codes = _legend(file, path)
+        legend, codes = _legend(file, legend_file)
     except LandcoverError as error:
         raise DatasetError(f"{path}: {error}") from error
     sources = tuple(source for entry in file.images for source in _sources(entry, file, path))
@@ -242,7 +245,7 @@ def read_dataset_file(path: Path) -> DatasetPlan:
             f"{path}: there is no file {ignore.name} with areas to ignore; check the path."
         )
     ordered = tuple(sorted(sources, key=lambda source: [named.name for named in source.files]))
-    return DatasetPlan(path, file, legend, ordered, ignore, codes)
+    return DatasetPlan(path, file, legend, ordered, ignore, codes, legend_file)
 
 
 class _Loader(yaml.SafeLoader):
@@ -277,11 +280,20 @@ def _parse(path: Path) -> DatasetFile:
         raise DatasetError(f"{path}: '{where}': {first['msg']} (found {shown}).") from error
 
 
-def _legend(file: DatasetFile, path: Path) -> tuple[Legend, Mapping[int, int]]:
+def _legend_file(file: DatasetFile, path: Path) -> NamedPath | None:
+    """The CSV file that is the legend; None where it is in the YAML, or comes with the program."""
+    if not isinstance(file.legend, str):
+        return None
+    beside = path.parent / file.legend
+    if beside.is_file():
+        return NamedPath(file.legend, beside)
+    return None if file.legend in NAMES else NamedPath(file.legend, Path(file.legend))
+
+
+def _legend(file: DatasetFile, own: NamedPath | None) -> tuple[Legend, Mapping[int, int]]:
     """The classes, and the codes that a named legend gives to stored values."""
     if isinstance(file.legend, str):
-        beside = path.parent / file.legend
-        found = named_legend(str(beside) if beside.is_file() else file.legend)
+        found = named_legend(str(own.path) if own else file.legend)
         legend, codes = found.legend, found.codes
     else:
         legend = Legend.from_records(file.legend)

@@ -23,6 +23,8 @@ from pipeline.image_file import outline
 _MOST_BLOCKS = 500_000
 """Blocks that one image may have."""
 _GEOD = pyproj.Geod(ellps="WGS84")
+_NARROWEST = 1e-4
+"""Metres of longitude for a metre of latitude, 600 m from a pole."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def shared_ground(
     reach: also those that lie nearer to each other than so many metres, with 0 hectares.
     """
     outlines = [ground.footprints[name] for name in names]
-    distance = reach / 111_320 * 2  # degrees of longitude are shorter; looked at closely below
+    distance = _degrees(reach, outlines)  # at most; looked at closely below
     least = (ground.pixel / 2) ** 2 / 10_000
     tree = shapely.STRtree(outlines)
     for i, j in sorted(map(tuple, tree.query(outlines, "dwithin", distance).T.tolist())):
@@ -97,9 +99,18 @@ def shared_ground(
                 yield names[i], names[j], 0.0
 
 
+def _degrees(reach: float, outlines: Sequence[BaseGeometry]) -> float:
+    """Degrees that so many metres are at most, of longitude where outlines are nearest to a pole."""
+    south, north = shapely.bounds(outlines)[:, 1::2].T
+    narrow = math.cos(math.radians(max(-south.min(), north.max())))
+    return min(360.0, reach / 110_000 / max(narrow, _NARROWEST))
+
+
 def _apart(one: BaseGeometry, other: BaseGeometry) -> float:
-    """Metres between the nearest points of two outlines."""
-    near, far = shapely.shortest_line(one, other).coords
+    """Metres between the nearest points of two outlines, on a plane as narrow as the Earth is there."""
+    narrow = max(math.cos(math.radians((one.centroid.y + other.centroid.y) / 2)), _NARROWEST)
+    flat = [shapely.transform(shape, lambda places: places * (narrow, 1)) for shape in (one, other)]
+    near, far = shapely.get_coordinates(shapely.shortest_line(*flat)) / (narrow, 1)
     return float(_GEOD.inv(*near, *far)[2])
 
 

@@ -21,6 +21,8 @@ from pipeline.image_file import band_facts
 from pipeline.open_files import FILES
 
 _REAL = frozenset("uif")
+_SAME = 1e-6
+"""Part by which scalings may differ: some writers round them to float32."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,11 @@ class DatasetImage:
         return found if empty is None else found & ~empty
 
 
-def open_image(source: Source, file: DatasetFile) -> tuple[DatasetImage, list[str]]:
-    """Open an image and find its bands; also what a person should know about it.
+def open_image(source: Source, file: DatasetFile) -> DatasetImage:
+    """Open an image and find its bands.
 
-    Raises DatasetError where it cannot be opened, lacks a band, or its files do not fit together.
+    Raises DatasetError where it cannot be opened, lacks a band, declares another scaling than the
+    dataset, or its files do not fit together.
     """
     opened = [FILES.dataset(named.path) for named in source.files]
     first = opened[0]
@@ -127,13 +130,13 @@ def open_image(source: Source, file: DatasetFile) -> tuple[DatasetImage, list[st
         for one, named in zip(opened, source.files, strict=True)
         if MaskFlags.per_dataset in one.mask_flag_enums[0]
     ]
-    image = DatasetImage(
+    _check_scaling(owners, numbers, file, source.name)
+    return DatasetImage(
         name=source.name, paths=tuple(named.path for named in source.files), numbers=numbers,
         shape=first.shape, grid=grid,
         nodata=tuple(file.nodata if tag is None else tag for tag in tags),
         nodata_in_all=file.nodata_in == "all", masked=tuple(masked), scale=file.scale, offset=file.offset,
     )  # fmt: skip
-    return image, _notes(owners, numbers, file, source.name)
 
 
 def image_grid(dataset: DatasetReader, name: str) -> GeoBox | None:
@@ -182,20 +185,18 @@ def _grid_text(dataset: DatasetReader) -> str:
     return f"{cols} x {rows} pixels of {abs(dataset.transform.a):g}"
 
 
-def _notes(
+def _check_scaling(
     owners: list[DatasetReader], numbers: tuple[int, ...], file: DatasetFile, name: str
-) -> list[str]:
-    said = {
-        (one.scales[n - 1], one.offsets[n - 1]) for one, n in zip(owners, numbers, strict=True)
-    } - {(1.0, 0.0)}
-    if said and said != {(file.scale, file.offset)}:
-        scale, offset = min(said)
-        note = (
-            f"{name} says scale {scale:g} and offset {offset:g}; the dataset uses scale {file.scale:g} and "
-            f"offset {file.offset:g}."
-        )
-        return [note]
-    return []
+) -> None:
+    """Raise DatasetError where bands declare another scaling than the dataset: a map goes by theirs."""
+    said = [band_facts(one)[n - 1] for one, n in zip(owners, numbers, strict=True)]
+    for scale, offset in ((band.scale, band.offset) for band in said if band.scale):
+        if not np.allclose((scale, offset), (file.scale, file.offset), rtol=_SAME, atol=0):
+            raise DatasetError(
+                f"{name} says scale {scale:g} and offset {offset:g}, the dataset scale {file.scale:g} and offset "
+                f"{file.offset:g}; a map is made by what the image says, so write that into the dataset, or "
+                "correct the image."
+            )
 
 
 def _fits(value: float | None, dtype: np.dtype[Any]) -> bool:

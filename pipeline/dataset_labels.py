@@ -13,7 +13,8 @@ from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from pyproj.exceptions import CRSError
+from pyproj import Transformer
+from pyproj.exceptions import ProjError
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from shapely.geometry.base import BaseGeometry
@@ -31,6 +32,8 @@ from pipeline.open_files import DRIVERS, FILES
 VECTORS = frozenset({".gpkg", ".geojson", ".json", ".shp", ".fgb"})
 _CHUNK = 1024
 """Side of the pieces in which polygons are drawn, so that a pixel is the same in every window."""
+_EMPTY = -1
+"""What stands for the nodata value of a file with a colour table: no colour."""
 _EXACT = 0.01
 """Pixels by which a label raster may lie beside the image's grid."""
 
@@ -49,9 +52,10 @@ class RasterLabels:
     path: Path
     meaning: LabelCodes
     bands: tuple[int, ...]
-    palette: Mapping[int, tuple[int, ...]] | None
-    """Colours of stored values, where the labels are given by colour."""
+    palette: NDArray[np.int32] | None
+    """Packed colour by stored value, _EMPTY for nodata, where the labels are coloured by a table."""
     nodata: float | None
+    """Stored value or packed colour that means 'not labelled'."""
     shape: tuple[int, int]
     shift: tuple[int, int] | None
     """Row and column of the image's first pixel in the raster; None where the grids differ."""
@@ -97,6 +101,8 @@ class RasterLabels:
         """Rows and columns in the raster that are nearest to a window's pixels."""
         image, raster = grids
         x, y = pixel_places(image, CRS(raster.crs), rows, cols)
+        if CRS(raster.crs).geographic:  # 180.1 degrees may be -179.9 to the raster
+            x = x - 360 * np.floor((x - raster.extent.boundingbox.left) / 360)
         back = ~raster.affine
         with np.errstate(invalid="ignore"):
             return _whole(back.d * x + back.e * y + back.f), _whole(
@@ -108,12 +114,7 @@ class RasterLabels:
         stored = FILES.read(self.path, self.bands, rows, cols)
         if len(self.bands) == 3:
             return packed(stored)
-        if self.palette is None:
-            return np.asarray(stored[0])
-        table = np.zeros((3, 256), np.uint8)
-        for value, color in self.palette.items():
-            table[:, value & 255] = color[:3]
-        return packed(table[:, stored[0]])
+        return np.asarray(stored[0] if self.palette is None else self.palette[stored[0]])
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ def _open_raster(
     name = source.labels.name
     dataset = FILES.dataset(source.labels.path)
     walk = label_codes(source, plan)
-    bands, palette = _label_bands(dataset, walk, name)
+    bands, palette, nodata = _label_bands(dataset, walk, name)
     shift, notes = _shift(dataset, image, name)
     grids = None
     if shift is None:
@@ -207,10 +208,11 @@ def _open_raster(
                 f"{name} is not on the grid of {image.name} ({_grid_text(raster)}, not {_grid_text(image.grid)}); "
                 "resample it, or allow it by labels: {resample: nearest}."
             )
+        _check_way(name, raster.crs, image.grid)
         grids = (image.grid, raster)
         notes.append(f"{name} is on another grid than {image.name}; the nearest label is taken.")
     labels = RasterLabels(
-        path=source.labels.path, meaning=walk, bands=bands, palette=palette, nodata=dataset.nodata,
+        path=source.labels.path, meaning=walk, bands=bands, palette=palette, nodata=nodata,
         shape=dataset.shape, shift=shift, grids=grids,
     )  # fmt: skip
     return labels, notes
@@ -218,7 +220,8 @@ def _open_raster(
 
 def _label_bands(
     dataset: DatasetReader, walk: LabelCodes, name: str
-) -> tuple[tuple[int, ...], Mapping[int, tuple[int, ...]] | None]:
+) -> tuple[tuple[int, ...], NDArray[np.int32] | None, float | None]:
+    """Numbers of the bands, colours of a table, and what means 'not labelled'."""
     if np.dtype(dataset.dtypes[0]).kind not in "ui":
         raise DatasetError(
             f"{name} holds {dataset.dtypes[0]} numbers; labels are whole numbers or colours."
@@ -228,16 +231,32 @@ def _label_bands(
             raise DatasetError(
                 f'{name} has {dataset.count} bands; labels have one, or are given by colour: mapping: {{"#rrggbb": code}}.'
             )
-        return (1,), None
+        return (1,), None, dataset.nodata
     if dataset.count >= 3 and dataset.dtypes[0] == "uint8":
-        return (1, 2, 3), None
+        return (1, 2, 3), None, _empty_color(dataset.nodatavals[:3])
     try:
-        return (1,), dict(dataset.colormap(1))
+        return (1,), _palette(dataset), _EMPTY
     except ValueError as error:
         raise DatasetError(
             f"{name} has no colours (it has {dataset.count} band(s) of {dataset.dtypes[0]} and no colour table); map "
             "its values as whole numbers."
         ) from error
+
+
+def _empty_color(nodata: Sequence[float | None]) -> int | None:
+    """The packed colour of three bands without data; None where no pixel can have it."""
+    bands = [int(v) for v in nodata if v is not None and v.is_integer() and 0 <= v <= 255]
+    return int(packed(np.array(bands, np.uint8))) if len(bands) == 3 else None
+
+
+def _palette(dataset: DatasetReader) -> NDArray[np.int32]:
+    """Packed colours by stored value. Raises ValueError where the file has no colour table."""
+    colors = dataset.colormap(1)
+    table = np.zeros(1 << 16, np.int32)
+    table[list(colors)] = packed(np.array(list(colors.values()), np.uint8)[:, :3].T)
+    if dataset.nodata is not None and dataset.nodata in colors:
+        table[int(dataset.nodata)] = _EMPTY
+    return table[: 256 ** np.dtype(dataset.dtypes[0]).itemsize]
 
 
 def _shift(
@@ -306,11 +325,12 @@ def _open_polygons(
             f"{name} holds polygons; say by labels: {{field: ...}} which attribute is the class."
         )
     frame = _polygons(source.labels, image.grid, source.field)
-    codes = {value: _attribute_code(value, source, plan) for value in frame[source.field].unique()}
+    column = frame[source.field]
+    codes = {value: _attribute_code(value, source, plan) for value in column.dropna().unique()}
     unknown: dict[str, int] = {}
     shapes = []
-    for value, shape in zip(frame[source.field], frame.geometry, strict=True):
-        code = codes[value]
+    for value, missing, shape in zip(column, column.isna(), frame.geometry, strict=True):
+        code = NODATA if missing else codes[value]
         if code is None:
             unknown[str(value)[:100]] = unknown.get(str(value)[:100], 0) + 1
         else:
@@ -341,6 +361,7 @@ def _polygons(named: NamedPath, grid: GeoBox, field: str | None) -> GeoDataFrame
         raise DatasetError(
             f"{named.name} holds {info['geometry_type'] or 'no geometry'}; labels are polygons."
         )
+    _check_way(named.name, info["crs"], grid)
     extent = grid.extent.to_crs(
         info["crs"], resolution=max(abs(grid.resolution.x) * 64, 1e-9), check_and_fix=True
     )
@@ -354,8 +375,18 @@ def _polygons(named: NamedPath, grid: GeoBox, field: str | None) -> GeoDataFrame
                 f"{named.name} holds other things than polygons; labels are polygons."
             )
         return frame.to_crs(str(grid.crs))
-    except (pyogrio.errors.DataSourceError, CRSError, ValueError, RasterioError) as error:
+    except (pyogrio.errors.DataSourceError, ProjError, ValueError, RasterioError) as error:
         raise DatasetError(f"{named.name} cannot be read: {one_line(error)}.") from error
+
+
+def _check_way(name: str, crs: Any, grid: GeoBox) -> None:
+    """Raise DatasetError where places in a CRS have none in that of an image."""
+    try:
+        Transformer.from_crs(CRS(crs).proj, CRS(grid.crs).proj)
+    except ProjError as error:
+        raise DatasetError(
+            f"{name} has a CRS that cannot be turned into the image's; write the right one into the file."
+        ) from error
 
 
 def _key(named: NamedPath, image: DatasetImage, shapes: Sequence[Any], *how: bool) -> str:
@@ -374,8 +405,6 @@ def _vector_info(named: NamedPath) -> dict[str, Any]:
 
 def _attribute_code(value: Any, source: Source, plan: DatasetPlan) -> int | None:
     """Code of an attribute's value; None where the mapping lacks it."""
-    if value is None or value != value:  # noqa: PLR0124 - NaN, of a missing number
-        return NODATA
     number = (
         int(value)
         if isinstance(value, (int, float, np.number)) and float(value).is_integer()

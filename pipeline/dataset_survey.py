@@ -143,10 +143,7 @@ def _tell(tell: Callable[[str], None], what: str, number: int, count: int) -> No
 def _hashes(plan: DatasetPlan) -> dict[str, str]:
     hashes = {}
     for name, path in plan.paths.items():
-        beside = (
-            [path.with_suffix(end) for end in _SHAPEFILE] if path.suffix.lower() == ".shp" else []
-        )
-        for other in (path, *(side for side in (*beside, *side_files(path)) if side.is_file())):
+        for other in (path, *_beside(path)):
             own = name if other == path else f"{name} ({other.name})"
             try:
                 hashes[own] = known_hash(other)
@@ -155,28 +152,36 @@ def _hashes(plan: DatasetPlan) -> dict[str, str]:
     return hashes
 
 
+def _beside(path: Path) -> list[Path]:
+    """Files beside one of a dataset that are read with it."""
+    shape = [path.with_suffix(end) for end in _SHAPEFILE] if path.suffix.lower() == ".shp" else []
+    found = [side for side in (*shape, *side_files(path)) if side.is_file()]
+    log = path.with_name(f"{path.name}-wal")  # holds what was saved to a GeoPackage still open
+    return [*found, log] if log.is_file() and log.stat().st_size else found
+
+
 def _open_all(found: Survey, tell: Callable[[str], None]) -> list[_Opened]:
     """Open every image with its labels; what fails is a finding, and the others go on."""
     opened = []
     for number, source in enumerate(found.plan.sources, start=1):
         _tell(tell, "opening", number, len(found.plan.sources))
         try:
-            image, notes = open_image(source, found.plan.file)
+            image = open_image(source, found.plan.file)
             if image.grid is None and source.group is None and source.split is None:
                 raise DatasetError(  # noqa: TRY301 - one handler makes findings of all
                     f"{source.name} has no coordinate reference system (CRS) or no geotransform; write it into the "
                     "file, or say by group: which images belong together, so that one split gets them all."
                 )
-            labels, more = open_labels(source, image, found.plan)
+            labels, notes = open_labels(source, image, found.plan)
             ignored = open_ignored(found.plan.ignore, image) if found.plan.ignore else None
         except DatasetError as error:
             found.error(str(error))
             continue
         if found.plan.ignore and ignored is None:
-            more.append(
+            notes.append(
                 f"{source.name} has no CRS, so {found.plan.ignore.name} does not apply to it."
             )
-        for note in (*notes, *more):
+        for note in notes:
             found.warn(note)
         opened.append(_Opened(source, image, labels, ignored))
     return opened
@@ -307,15 +312,19 @@ def _scan_all(
 def _label_hashes(found: Survey, part: Part) -> list[object]:
     source = next(s for s in found.plan.sources if s.name == part.image.name)
     names = [source.labels.name] + ([found.plan.ignore.name] if found.plan.ignore else [])
-    hashes = [
-        value for name, value in sorted(found.hashes.items()) if name.partition(" (")[0] in names
-    ]
-    image = [
+    hashes = _hashes_of(found, names)
+    image = _hashes_of(found, [named.name for named in source.files])
+    return [hashes, image, source.field, sorted(map(str, source.mapping.items()))]
+
+
+def _hashes_of(found: Survey, names: Sequence[str]) -> list[str]:
+    """Hashes of some files and of those beside them."""
+    starts = tuple(f"{name} (" for name in names)
+    return [
         value
         for name, value in sorted(found.hashes.items())
-        if name.partition(" (")[0] in {n.name for n in source.files}
+        if name in names or name.startswith(starts)
     ]
-    return [hashes, image, source.field, sorted(map(str, source.mapping.items()))]
 
 
 def _split_key(part: Part) -> list[object]:

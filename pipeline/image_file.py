@@ -49,7 +49,7 @@ class BandFacts:
     dtype: str
     nodata: float | None
     scale: float | None
-    """None where the file says nothing, or 1 and 0, which is what writers put by default."""
+    """None where the file says nothing, 0, or 1 and 0, which is what writers put by default."""
     offset: float
     """Physical value = stored value x scale + offset."""
     wavelength: float | None
@@ -303,7 +303,9 @@ def band_facts(dataset: DatasetReader) -> tuple[BandFacts, ...]:
 
 def _band(dataset: DatasetReader, index: int) -> BandFacts:
     scale, offset = dataset.scales[index], dataset.offsets[index]
-    says = math.isfinite(scale) and math.isfinite(offset) and (scale, offset) != (1.0, 0.0)
+    says = (
+        math.isfinite(scale) and math.isfinite(offset) and scale != 0 and (scale, offset) != (1, 0)
+    )
     return BandFacts(
         description=dataset.descriptions[index],
         colorinterp=dataset.colorinterp[index].name,

@@ -14,6 +14,7 @@ from landcover.losses import Loss, distillation
 from landcover.metrics import ErrorMatrix
 from landcover.models import Checkpoint, ModelSpec
 from pipeline.chip_stream import batch_seed
+from pipeline.joint_legend import joint_legend
 from pipeline.training_config import TrainingConfig
 
 
@@ -125,6 +126,7 @@ class _Teacher:
                 f"The teacher's classes have the codes {sorted(theirs.legend.codes)} and the dataset's "
                 f"{sorted(spec.legend.codes)}; they must be the same."
             )
+        joint_legend(spec.legend, theirs.legend)
         self._network, self._spec = checkpoint.network.eval().requires_grad_(False), theirs
         self._bands = [spec.bands.index(band) for band in theirs.bands]
         self._order = [theirs.legend.codes.index(code) for code in spec.legend.codes]

@@ -104,7 +104,7 @@ def _trained(
     seed: int,
     report: Report,
 ) -> tuple[nn.Module, ModelSpec]:
-    """The network after training, and its spec with what is said of that."""
+    """The network after training, and its spec with what is said of that; scaling and legend stay."""
     every = max(1, steps // _VALIDATIONS)
     with tempfile.TemporaryDirectory() as folder:
         start = Path(folder) / "pruned.safetensors"
@@ -116,7 +116,10 @@ def _trained(
         )  # fmt: skip
         train(config=config, output=Path(folder) / "training", announce=report, report=report)
         made = load_checkpoint(Path(folder) / "training" / MODEL)
-    return made.network, made.spec
+    said = made.spec
+    return made.network, dataclasses.replace(
+        spec, training=said.training, temperature=said.temperature
+    )
 
 
 def _chip(spec: ModelSpec) -> int:

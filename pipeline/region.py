@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )  # fmt: skip
 from pyproj import CRS
-from pyproj.exceptions import CRSError
+from pyproj.exceptions import CRSError, ProjError
 from shapely.geometry import box, mapping, shape
 from shapely.geometry.base import BaseGeometry
 
@@ -250,7 +250,13 @@ def read_footprint(path: Path) -> BaseGeometry:
         _check_polygon(geometry, f"{path}, feature {number}")
     if CRS(frame.crs).is_geographic:
         _check_range(geometries.total_bounds, str(path), east_end=360)
-    degrees = _in_degrees(geometries).dropna()
+    try:
+        degrees = _in_degrees(geometries).dropna()
+    except ProjError as error:
+        raise RegionError(
+            f"{path} has a CRS that is not bound to the Earth; set the right one (in QGIS: Layer, Set CRS) and "
+            "save again."
+        ) from error
     union: BaseGeometry = shapely.union_all([_split(part, str(path)) for part in degrees])
     return union
 

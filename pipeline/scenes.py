@@ -19,7 +19,7 @@ from landcover.bands import band_assets, band_fact, rendered_bands
 from landcover.errors import CatalogError, RegionError
 from landcover.harmonization import declared_scaling, is_scaled, is_sentinel2
 from landcover.products import PHOTO, PLAIN, Product
-from pipeline.band_names import are_numbers, other_model
+from pipeline.band_names import are_numbers, other_model, standard_name
 from pipeline.items import one_line, remote_place
 from pipeline.products import product_of
 from pipeline.providers import easiest, with_mirrors
@@ -173,7 +173,7 @@ def _with_bands(asset: Mapping[str, Any], properties: Mapping[str, Any]) -> Mapp
 def _chosen(
     item: Mapping[str, Any], found: Mapping[str, tuple[str, int]], wanted: Sequence[str] | None
 ) -> dict[str, tuple[str, int]]:
-    """The bands wanted, each where it is; CatalogError where one is missing or there is none."""
+    """The bands wanted, by our names or a sensor's (B04), each where it is; CatalogError where one is missing."""
     offered = {name: place for name, place in found.items() if name not in _NO_DATA_BANDS}
     for name, substitute in _STANDS_IN.items():
         if substitute in offered:
@@ -184,14 +184,15 @@ def _chosen(
             f"({_listed(item['assets']) or 'it has none'}) is a GeoTIFF or JPEG 2000 image that names its bands."
         )
     names = offered.keys() if wanted is None else wanted
-    if missing := [name for name in names if name not in offered]:
+    own = {name: name if name in offered else standard_name(name) for name in names}
+    if missing := [name for name in names if own[name] not in offered]:
         remedy = f"choose another collection or {other_model(missing, offered)}"
         if are_numbers(list(offered)):
             remedy = "if it is an image of yours, name its bands with `landcover index --bands`"
         raise CatalogError(
             f"Scene {item['id']} has no band {', '.join(missing)} (it has {_listed(offered)}); {remedy}."
         )
-    return {name: offered[name] for name in names}
+    return {name: offered[own[name]] for name in names}
 
 
 def _listed(names: Iterable[str]) -> str:

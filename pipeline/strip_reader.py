@@ -292,13 +292,9 @@ def _masks(dataset: DatasetReader, bands: Sequence[int]) -> tuple[tuple[int, ...
 def _scales(
     dataset: DatasetReader, bands: Sequence[int]
 ) -> tuple[tuple[float | None, ...], tuple[float, ...]]:
-    """Scale and offset that bands declare; None and 0 for none, or 1 and 0: what writers put by default."""
-    pairs = [(dataset.scales[b - 1], dataset.offsets[b - 1]) for b in bands]
-    says = [all(map(math.isfinite, pair)) and pair != (1, 0) and pair[0] != 0 for pair in pairs]
-    return (
-        tuple(pair[0] if said else None for pair, said in zip(pairs, says, strict=True)),
-        tuple(pair[1] if said else 0.0 for pair, said in zip(pairs, says, strict=True)),
-    )
+    """Scale and offset that bands declare; None and 0 for none."""
+    facts = band_facts(dataset)
+    return tuple(facts[b - 1].scale for b in bands), tuple(facts[b - 1].offset for b in bands)
 
 
 def _are_reflectances(dataset: DatasetReader, bands: Sequence[int]) -> bool:

@@ -37,6 +37,7 @@ from pipeline.artifacts import Report, atomic_path, file_hash, only_run, write_j
 from pipeline.baselines import forest_baseline
 from pipeline.chip_stream import StepSampler, TrainingBatches, ValidationTiles, loader
 from pipeline.dataset import Dataset, load_dataset
+from pipeline.joint_legend import joint_legend
 from pipeline.learner import Learner, count, figures, normalised
 from pipeline.learning_curve import draw_learning_curve, write_history
 from pipeline.model_card import write_model_card
@@ -71,7 +72,7 @@ def train(
 
     output: instead of the config's. resume: go on where a killed training stopped; on a CPU in
     float32 the result is that of a training that was never killed, byte for byte.
-    Raises SettingsError, DatasetError or CheckpointError for what cannot be trained.
+    Raises SettingsError, DatasetError, CheckpointError or LegendError for what cannot be trained.
     """
     folder = output or config.output
     if folder is None:
@@ -180,17 +181,23 @@ def _check_chips(config: TrainingConfig, spec: ModelSpec) -> None:
 
 
 def _continued(spec: ModelSpec, dataset: Dataset, tile: int | None) -> ModelSpec:
-    """The spec of a checkpoint that is trained on. Raises CheckpointError where the dataset has other inputs."""
+    """The spec of a checkpoint that is trained on: its network, and the dataset's scaling and legend.
+
+    Raises CheckpointError where the dataset has other bands or codes, LegendError where a code means
+    another class.
+    """
     if (spec.bands, spec.legend.codes) != (dataset.bands, dataset.legend.codes):
         raise CheckpointError(
             f"The checkpoint to start from has the bands {', '.join(spec.bands)} and the class codes "
             f"{list(spec.legend.codes)}, the dataset {', '.join(dataset.bands)} and "
             f"{list(dataset.legend.codes)}; they must be the same, in the same order."
         )
+    joint_legend(dataset.legend, spec.legend)
     side = tile or spec.tile
     return replace(
-        spec, tile=side, overlap=side // 4 if tile else spec.overlap, training={}, temperature=1.0
-    )
+        spec, scale=dataset.scale, offset=dataset.offset, legend=dataset.legend, tile=side,
+        overlap=side // 4 if tile else spec.overlap, training={}, temperature=1.0,
+    )  # fmt: skip
 
 
 # --- the network

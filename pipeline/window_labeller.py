@@ -17,6 +17,7 @@ from landcover.legend import NODATA
 from landcover.models import Checkpoint
 from landcover.runtimes import open_runtime
 from landcover.tiling import mirror
+from pipeline.band_names import standard_name
 from pipeline.dataset import Dataset, TilePlace
 
 Seen = tuple[NDArray[np.float32], NDArray[np.bool_]]
@@ -44,13 +45,14 @@ class Window:
 
 
 def band_numbers(dataset: Dataset, bands: Sequence[str]) -> list[int]:
-    """Where the model's bands are in a dataset. Raises CheckpointError where one is missing."""
-    if missing := [band for band in bands if band not in dataset.bands]:
+    """Where the model's bands are in a dataset, in any spelling. Raises CheckpointError where one is missing."""
+    names = [standard_name(band) for band in dataset.bands]
+    if missing := [band for band in bands if standard_name(band) not in names]:
         raise CheckpointError(
             f"The model needs the band(s) {', '.join(missing)}; the dataset {dataset.name} has "
             f"{', '.join(dataset.bands)}. Name its bands as the model does, or train on these."
         )
-    return [dataset.bands.index(band) for band in bands]
+    return [names.index(standard_name(band)) for band in bands]
 
 
 def read_window(

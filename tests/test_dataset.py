@@ -1,7 +1,9 @@
 """Datasets: splits that do not leak, chips cut on the fly, faults told in a sentence."""
 
+import contextlib
 import multiprocessing
 import pickle
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,11 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pyproj import Transformer
 from shapely.geometry import Point, box
 
 from landcover.bands import SENTINEL2
@@ -20,6 +24,7 @@ from landcover.splits import SPLITS
 from pipeline.dataset import Dataset, load_dataset
 from pipeline.dataset_survey import survey
 from pipeline.open_files import FILES
+from pipeline.window_labeller import band_numbers
 from tests.made_datasets import CORNER, describe, mosaic, numbered, pair, write_raster
 
 IDS = 65_536
@@ -188,6 +193,50 @@ def test_the_version_is_that_of_the_content(tmp_path: Path) -> None:
     assert survey(moved / "dataset.yml").version != versions[1]
 
 
+def test_a_legend_in_a_file_belongs_to_the_version(tmp_path: Path) -> None:
+    """The same codes under other names are other labels; a legend of the program is no file."""
+    path = describe(tmp_path, [pair(tmp_path, "a")], legend="classes.csv")
+    rows = "value,name,color\n1,{},#0000ff\n2,{},#00aa00\n5,Town,#ff0000\n"
+    versions = set()
+    for names in (("Water", "Wood"), ("Wood", "Water"), ("Water", "Wood")):
+        (tmp_path / "classes.csv").write_text(rows.format(*names), encoding="utf-8")
+        versions.add(survey(path).version)
+    assert len(versions) == 2
+    assert "classes.csv" in survey(path).hashes
+    known = survey(describe(tmp_path, [pair(tmp_path, "a")], legend="dynamicworld"))
+    assert sorted(known.hashes) == ["a-labels.tif", "a.tif"]
+
+
+def test_polygons_saved_but_not_yet_in_the_file_count(tmp_path: Path) -> None:
+    """A GeoPackage open elsewhere keeps what was saved in a log: other counts, another version."""
+    write_raster(tmp_path / "a.tif", numbered((64, 64)))
+    x, y = CORNER
+    frame = gpd.GeoDataFrame({"k": [1]}, geometry=[box(x, y - 640, x + 640, y)], crs="EPSG:32633")
+    frame.to_file(tmp_path / "p.gpkg", SPATIAL_INDEX="NO")  # whose triggers only GDAL can run
+    entry = {"image": "a.tif", "labels": "p.gpkg", "field": "k", "split": "train"}
+    path = describe(tmp_path, [entry])
+    with contextlib.closing(sqlite3.connect(tmp_path / "p.gpkg")) as editor:
+        editor.execute("PRAGMA journal_mode = WAL")
+        before = load_dataset(path)
+        editor.execute("UPDATE p SET k = 5")
+        editor.commit()
+        after = load_dataset(path)
+    assert before.class_counts("train").tolist() == [64 * 64, 0, 0]
+    assert after.class_counts("train").tolist() == [0, 0, 64 * 64]
+    assert before.version != after.version
+
+
+def test_labels_with_brackets_in_their_name_are_counted_anew(tmp_path: Path) -> None:
+    """Counts kept of `l (1).tif` are not those of the file that took its place."""
+    write_raster(tmp_path / "a.tif", numbered((64, 64)))
+    entry = {"image": "a.tif", "labels": "l (1).tif", "split": "train"}
+    for counts in ([4096, 0, 0], [0, 0, 4096]):
+        labels = np.full((64, 64), 1 if counts[0] else 5, np.uint8)
+        write_raster(tmp_path / "l (1).tif", labels)
+        found = load_dataset(describe(tmp_path, [entry]))
+        assert found.class_counts("train").tolist() == counts
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
@@ -268,6 +317,27 @@ def test_neighbours_are_no_leak(tmp_path: Path) -> None:
     ]
     message = faults(describe(tmp_path, entries, splits={"block": "320 m", "buffer": "50 m"}))[0]
     assert "nearer to each other than the buffer of 50 m" in message
+
+
+@pytest.mark.parametrize(
+    ("east", "north", "near"),
+    [(900, 0, True), (1100, 0, False), (0, 900, True), (690, 690, True), (720, 720, False)],
+)
+def test_images_far_north_keep_the_buffer(
+    tmp_path: Path, east: float, north: float, near: bool
+) -> None:
+    """At 70 degrees a degree of longitude is a third of one of latitude; a gap is told in any direction."""
+    first = CORNER[0], 7_770_000.0
+    move = [640 + east if east else 0, 640 + north if north else 0]
+    entries = [
+        pair(tmp_path, "a", seed=0, corner=first) | {"split": "train"},
+        pair(tmp_path, "b", seed=1, corner=(first[0] + move[0], first[1] + move[1])) | {"split": "test"},
+    ]  # fmt: skip
+    splits = {"block": "2 km", "buffer": "1 km"}
+    found = faults(describe(tmp_path, entries, splits=splits))
+    assert ["lie nearer to each other than the buffer of 1 km" in one for one in found] == [
+        True
+    ] * near
 
 
 def test_a_given_image_takes_its_blocks_along(tmp_path: Path) -> None:
@@ -395,6 +465,39 @@ def test_misaligned_labels_are_refused_unless_allowed(tmp_path: Path) -> None:
     assert counts.tolist() == [(expected == code).sum() for code in (1, 2, 5)]
 
 
+COLORS = np.array([[0, 0, 255], [0, 170, 0], [255, 0, 0]], np.uint8)
+BY_COLOR = {"mapping": {"#0000ff": "Water", "#00aa00": "Wood", "#ff0000": "Town"}}
+
+
+@pytest.mark.parametrize("nodata", [None, 255, 7, 0])
+def test_colours_are_labels_though_a_band_holds_the_nodata_number(
+    tmp_path: Path, nodata: int | None
+) -> None:
+    """Blue is 0, 0, 255: no data only where all three bands are the nodata number."""
+    places = np.repeat([0, 1, 2, 2], 4)[:, None] + np.zeros((16, 4), np.int64)
+    labels = COLORS[places].transpose(2, 0, 1).copy()
+    labels[:, 12:] = 0 if nodata is None else nodata
+    write_raster(tmp_path / "a.tif", numbered((16, 4)))
+    write_raster(tmp_path / "l.tif", labels, nodata=nodata, photometric="RGB")
+    entry = {"image": "a.tif", "labels": "l.tif", "split": "train"}
+    rules = {"mapping": BY_COLOR["mapping"] | ({"#000000": "ignore"} if nodata is None else {})}
+    dataset = load_dataset(describe(tmp_path, [entry], labels=rules))
+    assert dataset.class_counts("train").tolist() == [16, 16, 16]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_the_nodata_of_a_colour_table_is_a_stored_number(tmp_path: Path, dtype: str) -> None:
+    """Of two entries of one colour the one that is nodata does not count; 0 is a colour as others."""
+    stored = np.repeat([0, 1, 2, 3], 4)[:, None] + np.zeros((16, 4), np.int64)
+    write_raster(tmp_path / "a.tif", numbered((16, 4)))
+    write_raster(tmp_path / "l.tif", stored.astype(dtype), nodata=3, photometric="palette")
+    with rasterio.open(tmp_path / "l.tif", "r+") as labels:
+        labels.write_colormap(1, dict(enumerate(map(tuple, COLORS[[0, 1, 2, 1]]))))
+    entry = {"image": "a.tif", "labels": "l.tif", "split": "train"}
+    dataset = load_dataset(describe(tmp_path, [entry], labels=BY_COLOR))
+    assert dataset.class_counts("train").tolist() == [16, 16, 16]
+
+
 def test_labels_in_another_crs_are_found_by_place(tmp_path: Path) -> None:
     """A raster of the same ground in degrees gives each pixel the label that lies there."""
     write_raster(tmp_path / "a.tif", numbered((64, 64)), corner=(500_000, 5_316_000))
@@ -410,6 +513,25 @@ def test_labels_in_another_crs_are_found_by_place(tmp_path: Path) -> None:
     western = sum(int(dataset.class_counts(split)[0]) for split in SPLITS)
     # From 15 degrees, 15.002 is 149.2 m away and the rim 447.6 m: 15 and 45 columns of pixel centres.
     assert (western, eastern) == (15 * 64, 30 * 64)
+
+
+@pytest.mark.parametrize("west", [179.98, -180.02])
+def test_labels_on_the_antimeridian_are_found_by_place(tmp_path: Path, west: float) -> None:
+    """A raster in degrees that goes beyond 180, or begins before -180, labels both sides."""
+    corner, pixel = (818_811.0, 8_118_638.0), 20.0
+    write_raster(
+        tmp_path / "a.tif", numbered((64, 64)), corner=corner, pixel=pixel, crs="EPSG:32760"
+    )
+    labels = np.repeat([[1, 2]], 200, axis=1).repeat(400, axis=0).astype(np.uint8)
+    write_raster(tmp_path / "l.tif", labels, crs="EPSG:4326", pixel=1e-4, corner=(west, -16.98))
+    entry = {"image": "a.tif", "labels": "l.tif", "split": "train"}
+    dataset = load_dataset(describe(tmp_path, [entry], labels={"resample": "nearest"}))
+    to_degrees = Transformer.from_crs("EPSG:32760", "EPSG:4326", always_xy=True)
+    right, down = np.meshgrid(*[(np.arange(64) + 0.5) * pixel] * 2)
+    lon, _ = to_degrees.transform(corner[0] + right, corner[1] - down)
+    eastern = int((lon < 0).sum())
+    assert 1000 < eastern < 3000
+    assert dataset.class_counts("train").tolist() == [4096 - eastern, eastern, 0]
 
 
 def test_polygons_label_what_they_hold(tmp_path: Path) -> None:
@@ -467,6 +589,30 @@ def test_polygons_that_cannot_be_used(tmp_path: Path) -> None:
     assert "cannot be placed" in faults(describe(tmp_path, [bare]))[0]
 
 
+def test_numbered_polygons_may_lack_their_number(tmp_path: Path) -> None:
+    """An empty cell of a column of numbers is 'not labelled', as one of texts is."""
+    write_raster(tmp_path / "a.tif", numbered((64, 64)))
+    x, y = CORNER
+    halves = [box(x, y - 640, x + 320, y), box(x + 320, y - 640, x + 640, y)]
+    frame = gpd.GeoDataFrame({"k": [5, None]}, geometry=halves, crs="EPSG:32633")
+    frame.to_file(tmp_path / "p.gpkg")
+    entry = {"image": "a.tif", "labels": "p.gpkg", "field": "k", "split": "train"}
+    assert load_dataset(describe(tmp_path, [entry])).class_counts("train").tolist() == [0, 0, 2048]
+
+
+@pytest.mark.parametrize("name", ["l.gpkg", "l.tif"])
+def test_labels_in_the_crs_of_a_site_have_no_place(tmp_path: Path, name: str) -> None:
+    """A CRS that is not bound to the Earth is told, for polygons and for rasters."""
+    write_raster(tmp_path / "a.tif", numbered((64, 64)))
+    site = 'LOCAL_CS["site", UNIT["metre", 1]]'
+    write_raster(tmp_path / "l.tif", mosaic((64, 64)), crs=site)
+    gpd.GeoDataFrame({"k": [1]}, geometry=[box(0, 0, 9, 9)], crs=site).to_file(tmp_path / "l.gpkg")
+    entry = {"image": "a.tif", "labels": name, "field": "k", "split": "train"}
+    found = faults(describe(tmp_path, [entry], labels={"resample": "nearest"}))
+    assert len(found) == 1
+    assert f"{name} has a CRS that cannot be turned into the image's;" in found[0]
+
+
 def test_labels_where_the_image_has_no_data_do_not_count(tmp_path: Path) -> None:
     """They are told, and come out as code 0."""
     values = numbered((64, 64))
@@ -517,6 +663,7 @@ def test_thirteen_bands_of_which_three_are_used(tmp_path: Path) -> None:
         dataset = load_dataset(describe(tmp_path, entry, bands=bands, **more))
         chip = dataset.read(dataset.tiles("train", 16)[-1])
         assert dataset.bands == ("red", "B08", "swir16")
+        assert band_numbers(dataset, ["nir", "B04"]) == [1, 0]
         assert chip.image[:, 5, 5].tolist() == pytest.approx([0.3, 0.7, 1.1])
         assert dataset.band_mean() == pytest.approx([0.3, 0.7, 1.1], abs=1e-5)
     assert "has the bands" in faults(describe(tmp_path, entry, bands=["red", "pan"]))[0]
@@ -538,6 +685,28 @@ def test_one_file_for_each_band(tmp_path: Path) -> None:
     assert chip.image[:, 0, 0].tolist() == [1, 2]
     write_raster(tmp_path / "x, B03.tif", numbered((32, 32)), pixel=20)
     assert "resample the bands" in faults(describe(tmp_path, [entry], bands=["red", "green"]))[0]
+
+
+@pytest.mark.parametrize(
+    ("tags", "more", "message"),
+    [
+        ((1e-4, 0), {}, "says scale 0.0001 and offset 0, the dataset scale 1 and offset 0; a map is"),
+        ((1e-4, 0), {"scale": 1e-4, "offset": -0.1}, "offset 0, the dataset scale 0.0001 and offset -0.1"),
+        ((float(np.float32(1e-4)), 0), {"scale": 1e-4}, ""),
+        ((2.75e-5, -0.2), {"scale": 2.75e-5, "offset": -0.2}, ""),
+        ((1, 0), {"scale": 1e-4}, ""),
+        ((0, 0), {"scale": 1e-4}, ""),
+    ],
+)  # fmt: skip
+def test_the_scaling_is_that_of_the_images(
+    tmp_path: Path, tags: tuple[float, float], more: dict[str, float], message: str
+) -> None:
+    """Mapping obeys what a band declares, so that training by another scaling is refused."""
+    entry = pair(tmp_path, "a")
+    with rasterio.open(tmp_path / "a.tif", "r+") as image:
+        image.scales, image.offsets = ((value,) for value in tags)
+    found = faults(describe(tmp_path, [entry], **more))
+    assert [message in one for one in found] == [True] * bool(message)
 
 
 def test_nodata_without_a_tag(tmp_path: Path) -> None:

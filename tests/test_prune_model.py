@@ -36,11 +36,15 @@ def model(squares: Path) -> Path:
 
 
 def test_a_pruned_model_is_trained_and_judged(model: Path, squares: Path, tmp_path: Path) -> None:
-    """The checkpoint is smaller, keeps scaling and classes, and says where it comes from."""
+    """The checkpoint is smaller, keeps scaling and colours, and says where it comes from."""
     told: list[float] = []
+    others = squares.with_name("others.yml")
+    others.write_text(
+        squares.read_text("utf-8").replace("#0000ff", "#000080").replace("0.0001", "0.00011")
+    )
     out = tmp_path / "small.safetensors"
     record = prune_model(
-        model=model, output=out, data=squares, share=0.5, steps=5, budget=1, rounds=1,
+        model=model, output=out, data=others, share=0.5, steps=5, budget=1, rounds=1,
         show=lambda trial: told.append(trial.fall), report=str,
     )  # fmt: skip
     original, small = load_checkpoint(model), load_checkpoint(out)

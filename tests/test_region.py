@@ -318,6 +318,13 @@ def test_bad_geometry(tmp_path: Path, geometry: object, message: str) -> None:
     assert "bad.geojson" in str(caught.value)
 
 
+def test_a_crs_of_a_site_only(tmp_path: Path) -> None:
+    """Metres from a corner post are no place on the Earth."""
+    path = save(tmp_path / "site.gpkg", box(0, 0, 9, 9), crs='LOCAL_CS["site", UNIT["metre", 1]]')
+    with pytest.raises(RegionError, match=r"site.gpkg has a CRS that is not bound to the Earth"):
+        load_region(str(path))
+
+
 def test_no_crs(tmp_path: Path) -> None:
     """A file without coordinate reference system is refused, and says how to set it."""
     with pytest.warns(UserWarning, match="crs"):

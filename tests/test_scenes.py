@@ -72,6 +72,14 @@ def test_only_the_wanted_bands_in_their_order() -> None:
     assert scene.mask is not None
 
 
+def test_bands_are_found_by_the_names_of_the_sensor() -> None:
+    """A model trained on B08 and B04 maps scenes that call them nir and red, as it maps files."""
+    found = item({key: tif(key) for key in ("red", "nir", "blue")})
+    scene, plain = read_scene(found, ["B08", "B04"]), read_scene(found, ["nir", "red"])
+    assert list(scene.bands) == ["B08", "B04"]
+    assert list(scene.bands.values()) == list(plain.bands.values())
+
+
 def test_a_missing_band_is_named_with_those_there_are() -> None:
     """The message says what the scene has, so that another model can be chosen."""
     with pytest.raises(

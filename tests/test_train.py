@@ -22,7 +22,7 @@ import yaml
 from PIL import Image
 
 from landcover.augmentation import Batch
-from landcover.errors import CheckpointError, LandcoverError, SettingsError
+from landcover.errors import CheckpointError, LandcoverError, LegendError, SettingsError
 from landcover.losses import cross_entropy
 from landcover.models import load_checkpoint, save_checkpoint
 from pipeline.chip_stream import TrainingBatches
@@ -262,6 +262,34 @@ def test_training_goes_on_from_an_address(
     assert training["options"]["model"]["start"]["checkpoint"] == "squares.safetensors"
     with pytest.raises(CheckpointError, match=r"ftp://a/b\.safetensors cannot be a model"):
         trained(tmp_path / "x", config | {"model": {"start": "ftp://a/b.safetensors"}})
+
+
+def test_a_start_takes_the_scaling_and_colours_of_the_dataset(
+    model: Path, dataset: Path, tmp_path: Path
+) -> None:
+    """Images of bytes map as they were trained on, though the start knew numbers up to 10,000."""
+    other = dataset.with_name("bytes.yml")
+    text = dataset.read_text(encoding="utf-8").replace("0.0001", "0.0039\noffset: 0.01")
+    other.write_text(text.replace("#0000ff", "#000080").replace("Water", "water"), encoding="utf-8")
+    trained(tmp_path, config_of(other, model={"start": str(model / MODEL)}, steps=2))
+    spec = load_checkpoint(tmp_path / MODEL).spec
+    assert (spec.scale, spec.offset) == (0.0039, 0.01)
+    assert (spec.legend[1].name, spec.legend[1].color) == ("water", "#000080")
+    assert spec.mean == load_checkpoint(model / MODEL).spec.mean  # what its network was made for
+
+
+@pytest.mark.parametrize("part", ["start", "teacher"])
+def test_codes_that_mean_other_classes_are_refused(
+    model: Path, dataset: Path, tmp_path: Path, part: str
+) -> None:
+    """A network that calls 1 water is no start and no teacher where 1 is a roof."""
+    other = dataset.with_name("roofs.yml")
+    other.write_text(dataset.read_text(encoding="utf-8").replace("Water", "Roof"), encoding="utf-8")
+    file = str(model / MODEL)
+    change = {"start": {"model": {"start": file}}, "teacher": {"teacher": {"checkpoint": file}}}
+    with pytest.raises(LegendError, match="code 1 is 'Water' to the model and 'Roof' in"):
+        trained(tmp_path, config_of(other, **change[part]))
+    assert not (tmp_path / MODEL).exists()
 
 
 def test_a_training_knows_its_start_by_content(model: Path, dataset: Path, tmp_path: Path) -> None:
