@@ -162,7 +162,7 @@ class Ledger:
         """Do `work` unless its outputs are current; return the hash of each output by file name.
 
         inputs: everything the outputs depend on, as JSON values (settings, hashes of files read). anew: do it
-        even so. A finished run stays one where `work` fails and leaves all as it was.
+        even so. A finished run stays one where `work`, anew or with the inputs of before, fails and leaves all as it was.
         An output that somebody changed since is set aside as `NAME.changed` (`NAME.changed-2` where there
         is one already), then remade.
         """
@@ -180,7 +180,8 @@ class Ledger:
             self._set_aside(done["outputs"], outputs)
         self.report(f"{name} ...")
         started = time.perf_counter()
-        with self._unfinished(done), peak_memory() as memory:
+        again = done if done and (anew or done["key"] == key) else None
+        with self._unfinished(again), peak_memory() as memory:
             details = work()
         seconds = time.perf_counter() - started
         hashes = {path.name: file_hash(path) for path in outputs}
@@ -196,14 +197,17 @@ class Ledger:
         return hashes
 
     @contextlib.contextmanager
-    def _unfinished(self, done: Mapping[str, Any] | None) -> Iterator[None]:
-        """Record a run as not finished; as it was, where the body fails and what a stage made is untouched."""
+    def _unfinished(self, again: Mapping[str, Any] | None) -> Iterator[None]:
+        """Record a run as not finished; as it was, where the body fails and all is untouched.
+
+        again: the stage as it was done before, where it is only tried once more.
+        """
         before = self.record.get("complete", False)
         self.save(complete=False)
         try:
             yield
         except BaseException:
-            made = done["outputs"] if done else {}
+            made = again["outputs"] if again else {}
             if made and all(_unchanged(self.path.with_name(name), made) for name in made):
                 self.save(complete=before)
             raise
