@@ -420,9 +420,8 @@ def averaged(image: NDArray[np.uint16], shrink: int) -> NDArray[np.uint16]:
 def highest(image: NDArray[np.uint8], shrink: int) -> NDArray[np.uint8]:
     """Highest number in each square of pixels (rows, cols); the last ones are of the pixels there are."""
     rows, cols = (_shrunk(length, shrink) for length in image.shape)
-    whole = np.pad(
-        image, [(0, -length % shrink) for length in image.shape]
-    )  # 0 is never the highest
+    beyond = [(0, -length % shrink) for length in image.shape]
+    whole = np.pad(image, beyond)  # with 0, which is never the highest
     found: NDArray[np.uint8] = whole.reshape(rows, shrink, cols, shrink).max(axis=(1, 3))
     return found
 

@@ -19,6 +19,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from shapely.geometry.base import BaseGeometry
 
+from landcover.antimeridian import near_grid
 from landcover.errors import DatasetError
 from landcover.label_codes import LabelCodes, class_code, packed, shown
 from landcover.legend import NODATA
@@ -101,8 +102,7 @@ class RasterLabels:
         """Rows and columns in the raster that are nearest to a window's pixels."""
         image, raster = grids
         x, y = pixel_places(image, CRS(raster.crs), rows, cols)
-        if CRS(raster.crs).geographic:  # 180.1 degrees may be -179.9 to the raster
-            x = x - 360 * np.floor((x - raster.extent.boundingbox.left) / 360)
+        x = near_grid(x, raster)  # 180.1 degrees may be -179.9 to the raster
         back = ~raster.affine
         with np.errstate(invalid="ignore"):
             return _whole(back.d * x + back.e * y + back.f), _whole(

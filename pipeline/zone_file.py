@@ -73,9 +73,8 @@ def read_zones(path: Path, zone_id: str | None, layer: str | None = None) -> Zon
             kind = _column_kind(path, name, zone_id)
             frame = pyogrio.read_dataframe(path, layer=name, columns=[zone_id], force_2d=True)
             values = frame[zone_id].tolist()
-            if (
-                kind in _WHOLE
-            ):  # beside a gap the frame has floats, which do not tell long numbers apart
+            # Beside a gap the frame has floats, which do not tell long numbers apart.
+            if kind in _WHOLE:
                 values = _exact(path, name, str(zone_id))
     except _UNREADABLE as error:
         raise RegionError(f"{path} cannot be read as a vector file: {_line(error)}.") from error
