@@ -107,3 +107,20 @@ def test_wrong_names_are_refused(bench: ModuleType):
     assert bench.names("none", bench.PEERS) == []
     with pytest.raises(Exception, match="nobody not among monai"):
         bench.names("monai,nobody", bench.PEERS)
+
+
+@pytest.mark.parametrize("model", ["conv", "demo", "sentinel2-rgbn"])
+def test_every_model_maps_the_composites_by_its_own_bands(
+    bench: ModuleType, tmp_path: Path, model: str
+):
+    """Four bands or six: each finds those that it knows among the six of the file."""
+    path = tmp_path / "composites.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=64, height=64, count=6, dtype="uint16", nodata=0,
+        crs="EPSG:32633", transform=rasterio.transform.from_origin(5e5, 5.3e6, 10, 10),
+    ) as dataset:  # fmt: skip
+        dataset.write(np.full((6, 64, 64), 800, np.uint16))
+        dataset.descriptions = bench.checkpoint_of("demo").spec.bands
+    bench.whole(path, [bench.checkpoint_of(model)], "torch-fp32", tmp_path)
+    with rasterio.open(tmp_path / "classes.tif") as classes:
+        assert classes.read(1).all()

@@ -63,6 +63,8 @@ GAIN = np.float32(SPEC.scale) / np.array(SPEC.std, np.float32)
 BIAS = (np.float32(SPEC.offset) - np.array(SPEC.mean, np.float32)) / np.array(SPEC.std, np.float32)
 ENCODERS = {"mobilenet": "tu-mobilenetv3_large_100", "resnet34": "resnet34"}
 MODELS = ("conv", *ENCODERS, "segformer")
+SHIPPED = ("demo", "sentinel2", "sentinel2-rgbn")
+"""Trained weights that know the simulated composites' bands."""
 PEERS = ("monai", "terratorch", "torchgeo", "rastervision", "geoai")
 LEAST = {
     "efficiency_torch_conv": 0.70,
@@ -87,9 +89,9 @@ HELD_OUT = 90_000
 
 
 def checkpoint_of(model: str) -> Checkpoint:
-    """Untrained weights by the name of a model, the same in every process; `demo`: the shipped."""
-    if model == "demo":
-        return load_checkpoint(ROOT / "pipeline" / "weights" / "demo.safetensors")
+    """Untrained weights by the name of a model, the same in every process; or shipped ones."""
+    if model in SHIPPED:
+        return load_checkpoint(ROOT / "pipeline" / "weights" / f"{model}.safetensors")
     import segmentation_models_pytorch as smp
     import torch
 
@@ -127,7 +129,7 @@ def make_image(folder: Path, size: int, rows: int | None = None) -> Path:
 
 
 def make_composites(folder: Path, seeds: Sequence[int]) -> Path:
-    """Write simulated median composites beside each other, with the bands of the shipped weights."""
+    """Write simulated median composites beside each other, with all bands of the shipped weights."""
     from pipeline.train_demo import simulate_region
 
     path = folder / "composites.tif"
@@ -191,7 +193,7 @@ def whole(image: Path, checkpoints: list[Checkpoint], runtime_name: str, folder:
     from pipeline.strip_reader import open_image
 
     outputs = {name: folder / f"{name}.tif" for name in ("classes", "confidence")}
-    source = open_image(image, SPEC.bands)
+    source = open_image(image, checkpoints[0].spec.bands)
     segment_image(source, checkpoints, outputs, runtime=runtime_name, report=lambda _: None)
 
 
@@ -394,14 +396,15 @@ def measure_agreement(report: Report, folder: Path, regions: int) -> None:
     """Share of labels of every runtime that equal the first one's, which is float32 on torch."""
     image = alone(make_composites, folder, range(HELD_OUT, HELD_OUT + regions))
     names = alone(available_names)
-    for name in names:
-        alone(ours, "demo", name, image, folder / f"demo-{name}")
-    exact = folder / f"demo-{names[0]}" / "classes.tif"
-    for name in names[1:]:
-        share = share_equal(exact, folder / f"demo-{name}" / "classes.tif")
-        report.row("agreement", runtime=name, exact=names[0], labels_equal=share)
-        least = report.figures.get("agreement_with_fp32", 1.0)
-        report.figures["agreement_with_fp32"] = min(least, share)
+    for model in SHIPPED:
+        for name in names:
+            alone(ours, model, name, image, folder / f"{model}-{name}")
+        exact = folder / f"{model}-{names[0]}" / "classes.tif"
+        for name in names[1:]:
+            share = share_equal(exact, folder / f"{model}-{name}" / "classes.tif")
+            report.row("agreement", model=model, runtime=name, exact=names[0], labels_equal=share)
+            least = report.figures.get("agreement_with_fp32", 1.0)
+            report.figures["agreement_with_fp32"] = min(least, share)
 
 
 def available_names() -> list[str]:
