@@ -35,24 +35,22 @@ def halve(pixels: NDArray[Any], how: Reduction) -> NDArray[Any]:
 
 @njit(nogil=True, cache=True)
 def _mode(pixels: NDArray[Any], out: NDArray[Any]) -> None:
-    """Most frequent of p q / r s."""
-    bands, rows, cols = out.shape
+    """Most frequent of p q / r s: choices without branches, the strongest last, as a vector loop."""
+    bands, rows, _ = out.shape
     for band in range(bands):
         for row in range(rows):
             upper, lower = pixels[band, 2 * row], pixels[band, 2 * row + 1]
-            for col in range(cols):
+            line = out[band, row]
+            for col in range(line.size):
                 p, q = upper[2 * col], upper[2 * col + 1]
                 r, s = lower[2 * col], lower[2 * col + 1]
-                if p == q and (p != 0 or r == s):  # most areas are of one class
-                    out[band, row, col] = p if p != 0 else r
-                elif p != 0 and (p == r or p == s):  # noqa: PLR1714, SIM109 - `in` is slower compiled
-                    out[band, row, col] = p
-                elif q != 0 and (q == r or q == s):  # noqa: PLR1714, SIM109
-                    out[band, row, col] = q
-                elif r != 0 and r == s:
-                    out[band, row, col] = r
-                else:  # all differ, or are 0
-                    out[band, row, col] = p if p != 0 else q if q != 0 else r if r != 0 else s
+                best = r if r != 0 else s
+                best = q if q != 0 else best
+                best = p if p != 0 else best  # all differ, or are 0
+                best = r if (r != 0) & (r == s) else best
+                best = q if (q != 0) & ((q == r) | (q == s)) else best
+                best = p if (p != 0) & ((p == q) | (p == r) | (p == s)) else best
+                line[col] = best
 
 
 @njit(nogil=True, cache=True)

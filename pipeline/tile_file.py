@@ -31,7 +31,8 @@ from pipeline.cog_profile import CogProfile
 _END = struct.Struct("<QQ8s")
 """Bytes of the index, bytes of the facts, magic number."""
 _MAGIC = b"lc-tiles"
-_THREADS = min(4, os.cpu_count() or 1)
+_THREADS = min(4, 1 + (os.cpu_count() or 1))
+"""That encode: one more than processors, since one often waits for the interpreter."""
 _TILES_BEGUN = 8
 """Tiles that are kept in memory while blocks fill them."""
 _CODED_BYTES = 2**23
