@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Never
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, Never, cast
 
 from landcover.errors import CheckpointError
 from landcover.models import Checkpoint, ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 RUNTIMES = {".onnx": "onnxruntime-file", ".xml": "openvino-file"}
 """By the ending of an exported file, the runtime that runs it."""
@@ -27,13 +28,12 @@ _PINNED = re.compile(rf'<{WEIGHTS} value="([0-9a-f]{{64}})"'.encode())
 _DOMAINS = {"", "ai.onnx"}
 
 
-class ExportedNetwork(nn.Module):
+class ExportedNetwork:
     """The content of an exported file, in the place of a checkpoint's network; torch cannot run it."""
 
     def __init__(
         self, runtime: str, precision: str, tile: int, graph: bytes, weights: bytes = b""
     ) -> None:
-        super().__init__()
         self.runtime = runtime
         """One of the values of RUNTIMES."""
         self.precision = precision
@@ -45,12 +45,14 @@ class ExportedNetwork(nn.Module):
         self.weights = weights
         """OpenVINO's weights; empty for ONNX, which has them in the graph."""
 
-    def forward(self, *_: Any) -> Never:
+    def __call__(self, *_: Any) -> Never:
         """Raise CheckpointError."""
         raise CheckpointError(
             "An exported model only makes maps and can be evaluated; give the checkpoint "
             "(.safetensors) that it was made from."
         )
+
+    eval = train = __call__
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def load_exported(path: Path) -> Checkpoint:
     network = ExportedNetwork(
         RUNTIMES[path.suffix.lower()], content.precision, spec.tile, graph, content.weights
     )
-    return Checkpoint(network, spec, hashlib.sha256(graph).hexdigest())
+    return Checkpoint(cast("nn.Module", network), spec, hashlib.sha256(graph).hexdigest())
 
 
 def _bytes(path: Path) -> bytes:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from landcover.errors import CheckpointError, SettingsError
 from landcover.exported_network import ExportedNetwork, read_openvino
 from landcover.models import Checkpoint
-from landcover.runtimes import OpenVinoRuntime, Runtime, window_shape
+from landcover.openvino_runtime import OpenVinoRuntime
+from landcover.runtime import Runtime, window_shape
 
 _ANY = ("torch-fp32", "auto")
 """Names that say no more than: run it."""

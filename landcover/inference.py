@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from landcover.errors import CheckpointError
 from landcover.models import ModelSpec
-from landcover.runtimes import Runtime, from_bfloat16
+from landcover.runtime import Runtime, from_bfloat16
 
 Reflectance = Callable[[float, float], tuple[NDArray[np.float64], NDArray[np.float64]]]
 """From a model's scale and offset to those of each band of an image."""

@@ -9,9 +9,9 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from safetensors import SafetensorError, safe_open
 
@@ -138,6 +138,14 @@ class ModelSpec:
         )  # fmt: skip
 
 
+class StoredNetwork:
+    """In a network's place: OpenVINO's copy of it in a file, for processes that do without torch."""
+
+    def __init__(self, converted: Path | None) -> None:
+        self.converted = converted
+        """OpenVINO's description (.xml) with its weights beside it (.bin); None before they are made."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A trained network, ready to predict (eval mode, float32), and its description."""
@@ -146,6 +154,13 @@ class Checkpoint:
     spec: ModelSpec
     sha256: str
     """Hash of the file, hexadecimal; names the weights in `run.json`."""
+
+    def at_tile(self, tile: int) -> "Checkpoint":
+        """The same, to be run on windows of this side, pixels."""
+        if self.spec.tile == tile:
+            return self
+        lap = min(self.spec.overlap, tile // 2)
+        return replace(self, spec=replace(self.spec, tile=tile, overlap=lap))
 
 
 def save_checkpoint(path: Path, network: "nn.Module", spec: ModelSpec) -> None:
@@ -203,7 +218,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: the weights do not fit their architecture: {reason}"
         ) from error
-    return Checkpoint(network.eval(), spec, hashlib.sha256(path.read_bytes()).hexdigest())
+    return Checkpoint(network.eval(), spec, _hash(path))
+
+
+def describe_checkpoint(path: Path, converted: Path | None = None) -> Checkpoint:
+    """A checkpoint without its weights, which stay where OpenVINO's copy of them is, or will be.
+
+    Raises CheckpointError as `read_spec` does.
+    """
+    return Checkpoint(cast("nn.Module", StoredNetwork(converted)), read_spec(path), _hash(path))
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @contextlib.contextmanager

@@ -19,7 +19,8 @@ from landcover.errors import CheckpointError, DatasetError
 from landcover.legend import NODATA
 from landcover.metrics import ErrorMatrix
 from landcover.models import Checkpoint, ModelSpec
-from landcover.runtimes import Runtime, open_runtime
+from landcover.runtime import Runtime
+from landcover.runtimes import open_runtime
 from pipeline.artifacts import Report
 from pipeline.dataset import Dataset, TilePlace
 from pipeline.evaluation_record import known

@@ -13,21 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from landcover.errors import LandcoverError, SettingsError
 from landcover.exported_network import ExportedNetwork
 from landcover.models import Checkpoint
-from landcover.runtimes import (
-    Runtime,
-    available,
-    find_device,
-    from_bfloat16,
-    open_runtime,
-    to_bfloat16,
-    usable_cpus,
-)
+from landcover.runtime import Runtime, from_bfloat16, to_bfloat16, usable_cpus
+from landcover.runtimes import available, find_device, open_runtime
 from pipeline.artifacts import fingerprint, versions, write_json
 
 AGREEMENT = 0.995
@@ -87,7 +79,7 @@ def _fixed(checkpoint: Checkpoint, name: str, device: str, windows: NDArray[np.f
         agreement = None
         if _reference(runtime.device) != runtime.name and len(windows):
             with open_runtime(checkpoint, _reference(runtime.device), runtime.device) as exact:
-                agreement = _share_equal(_labels(exact, windows), _labels(runtime, windows))
+                agreement = share_equal(labels_of(exact, windows), labels_of(runtime, windows))
     return Choice(runtime.name, runtime.device, {}, agreement, runtime)
 
 
@@ -107,7 +99,7 @@ def _measured(
         for name in names:
             try:
                 trial = stack.enter_context(open_runtime(checkpoint, name, device))
-                labels[name] = _labels(trial, windows)
+                labels[name] = labels_of(trial, windows)
             except (LandcoverError, RuntimeError):
                 if name == exact:
                     raise
@@ -115,12 +107,12 @@ def _measured(
                 trials.append(trial)
         rates = [{trial.name: _speed(trial, windows) for trial in trials} for _ in range(_PASSES)]
     speed = {name: round(max(rate[name] for rate in rates), 3) for name in labels}
-    agreement = {name: _share_equal(labels[exact], found) for name, found in labels.items()}
+    agreement = {name: share_equal(labels[exact], found) for name, found in labels.items()}
     best = max((name for name in labels if agreement[name] >= AGREEMENT), key=speed.__getitem__)
     return Choice(best, device, speed, None if best == exact else agreement[best])
 
 
-def _labels(runtime: Runtime, windows: NDArray[np.float32]) -> NDArray[np.intp]:
+def labels_of(runtime: Runtime, windows: NDArray[np.float32]) -> NDArray[np.intp]:
     """Index of the likeliest class, (n, rows, cols); all workers have run once after this."""
 
     def label(group: NDArray[Any]) -> NDArray[np.intp]:
@@ -133,7 +125,8 @@ def _labels(runtime: Runtime, windows: NDArray[np.float32]) -> NDArray[np.intp]:
     return np.concatenate(found)[: len(windows)]
 
 
-def _share_equal(exact: NDArray[np.intp], other: NDArray[np.intp]) -> float:
+def share_equal(exact: NDArray[np.intp], other: NDArray[np.intp]) -> float:
+    """Share of equal labels."""
     return float((exact == other).mean())
 
 
@@ -179,6 +172,8 @@ def _key(checkpoint: Checkpoint, device: str, names: Sequence[str]) -> str:
 
 
 def _hardware(device: str) -> Any:
+    import torch
+
     if device == "cpu":
         return [platform.machine(), torch.cpu.get_capabilities()]
     found = torch.cuda.get_device_properties(torch.device(device))

@@ -2,13 +2,12 @@
 
 import contextlib
 import ctypes
-import dataclasses
 import functools
 import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,25 @@ from landcover.errors import CheckpointError, SettingsError
 from landcover.exported_network import ExportedNetwork
 from landcover.inference import Predictor, gather, scaling
 from landcover.legend import Legend
-from landcover.models import Checkpoint, ModelSpec, load_checkpoint
-from landcover.runtimes import Runtime, open_runtime
+from landcover.models import (
+    EXPORTED,
+    Checkpoint,
+    ModelSpec,
+    StoredNetwork,
+    describe_checkpoint,
+    load_checkpoint,
+)
+from landcover.runtime import Runtime
+from landcover.runtimes import OPENVINO, open_runtime
 from landcover.smoothing import Step, parse_steps
 from landcover.tiling import TileGrid
 from pipeline.artifacts import atomic_path, check_distinct, code_version, fingerprint
 from pipeline.band_segmenter import Tick, segment_rows, smoothed_rows
 from pipeline.cog import assemble_cog, check_crs
 from pipeline.cog_profile import CogProfile
+from pipeline.conversion import convert_models, converted, exact_labels, sample_of
 from pipeline.qgis_style import write_raster_style
-from pipeline.runtime_choice import Choice, choose_runtime
+from pipeline.runtime_choice import Choice, choose_runtime, labels_of, share_equal
 from pipeline.shards import ShardFolder, plan_bands
 from pipeline.strip_reader import Image, StripReader, open_image
 
@@ -58,6 +66,8 @@ class BandWork:
     device: str
     batch: int
     shards: ShardFolder
+    converted: Path | None = None
+    """Folder of `pipeline.conversion`, where the models are run from there."""
 
 
 def segment(
@@ -105,7 +115,10 @@ def segment(
     outputs = {name: path for name, path in paths.items() if path is not None}
     given = {f"the model {path}": path for path in models}
     check_distinct(given if "://" in str(image) else given | {"the image": Path(image)}, outputs)
-    checkpoints = [load_checkpoint(path) for path in models]
+    # By OpenVINO a checkpoint is run from a copy that another process makes: this one needs no torch.
+    copied = runtime in OPENVINO and device in {"auto", "cpu"}
+    copied = copied and not any(path.suffix.lower() in EXPORTED for path in models)
+    checkpoints = [describe_checkpoint(p) if copied else load_checkpoint(p) for p in models]
     spec = checkpoints[0].spec
     source = open_image(image, spec.bands)
     details = segment_image(
@@ -172,6 +185,10 @@ def segment_image(
         report(f"segment: resumed, {len(bands) - len(missing)} of {len(bands)} bands were done")
     progress = _Progress(len(tiles), grid.shape, sum(map(len, missing)), report)
     try:
+        if isinstance(checkpoints[0].network, StoredNetwork):
+            work = replace(work, converted=_converted(work, specs[0]))
+            checkpoints[:] = _stored_checkpoints(work)
+            choice = _compared(choice, work, checkpoints[0], report)
         if workers or scheduler:
             _segment_there(work, missing, workers, scheduler, progress)
         else:
@@ -228,7 +245,9 @@ def _choice(
     report: Callable[[str], None],
 ) -> Choice:
     """The runtime that is meant; where it may not be exact, it is compared with float32 on a sample."""
-    first = _at_tile(checkpoints[0], tiles.tile)
+    first = checkpoints[0].at_tile(tiles.tile)
+    if isinstance(first.network, StoredNetwork):
+        return Choice(runtime, "cpu", {}, None)
     exact = runtime.endswith("-fp32") and not runtime.startswith("openvino")
     if isinstance(first.network, ExportedNetwork):
         report(f"segment: an exported model ({first.network.precision}), run by its own runtime")
@@ -236,11 +255,48 @@ def _choice(
     if not exact:
         sample = sample_windows(image, checkpoints[0].spec, tiles)
     choice = choose_runtime(first, runtime, device, sample)
+    _tell_agreement(choice, report)
+    return choice
+
+
+def _tell_agreement(choice: Choice, report: Callable[[str], None]) -> None:
     if choice.agreement is not None:
         report(
             f"segment: {choice.runtime}, {choice.agreement:.2%} of a sample's labels are those of "
             "exact float32"
         )
+
+
+def _converted(work: BandWork, spec: ModelSpec) -> Path:
+    """Folder of the networks as OpenVINO runs them, among the shards; made unless it is there."""
+
+    def make(folder: Path) -> None:
+        sample = sample_windows(work.image, spec, work.tiles)
+        convert_models(folder, work.models, work.tiles.tile, sample)
+
+    return work.shards.kept("converted", make)
+
+
+def _stored_checkpoints(work: BandWork) -> list[Checkpoint]:
+    """The models, run from their converted copies."""
+    folder = work.converted
+    return [
+        describe_checkpoint(path, converted(folder, number) if folder else None)
+        for number, path in enumerate(work.models)
+    ]
+
+
+def _compared(
+    choice: Choice, work: BandWork, first: Checkpoint, report: Callable[[str], None]
+) -> Choice:
+    """The choice with its runtime opened, and compared with exact float32 on the sample."""
+    opened = open_runtime(first.at_tile(work.tiles.tile), choice.runtime, choice.device)
+    agreement = None
+    if work.converted and len(sample := sample_of(work.converted)):
+        with opened:
+            agreement = share_equal(exact_labels(work.converted), labels_of(opened, sample))
+    choice = replace(choice, agreement=agreement, opened=opened)
+    _tell_agreement(choice, report)
     return choice
 
 
@@ -248,15 +304,6 @@ def _return_freed_memory() -> None:
     """Give the system what the opening of a runtime has freed, which glibc would keep: some 100 MB."""
     with contextlib.suppress(AttributeError, OSError, TypeError):  # other systems lack it
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _at_tile(checkpoint: Checkpoint, tile: int) -> Checkpoint:
-    """The checkpoint, to be run on windows of this size."""
-    if checkpoint.spec.tile == tile:
-        return checkpoint
-    lap = min(checkpoint.spec.overlap, tile // 2)
-    spec = dataclasses.replace(checkpoint.spec, tile=tile, overlap=lap)
-    return dataclasses.replace(checkpoint, spec=spec)
 
 
 def sample_windows(image: Image, spec: ModelSpec, tiles: TileGrid) -> NDArray[np.float32]:
@@ -305,7 +352,7 @@ def _predictor(
     work: BandWork, checkpoints: Sequence[Checkpoint], opened: Runtime | None = None
 ) -> Predictor:
     """opened: the runtime of the first checkpoint, where there is one already."""
-    sized = [_at_tile(checkpoint, work.tiles.tile) for checkpoint in checkpoints]
+    sized = [checkpoint.at_tile(work.tiles.tile) for checkpoint in checkpoints]
     runtimes = [opened] if opened else []
     runtimes += [open_runtime(each, work.runtime, work.device) for each in sized[len(runtimes) :]]
     specs = [checkpoint.spec for checkpoint in sized]
@@ -415,7 +462,11 @@ def _kept_predictor(work: BandWork) -> Predictor:
         for old in _kept.values():
             old.__exit__(None, None, None)
         _kept.clear()
-        checkpoints = [load_checkpoint(path) for path in work.models]
+        checkpoints = (
+            _stored_checkpoints(work)
+            if work.converted
+            else [load_checkpoint(path) for path in work.models]
+        )
         _kept[key] = _predictor(work, checkpoints).__enter__()
     return _kept[key]
 

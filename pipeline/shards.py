@@ -27,7 +27,7 @@ _BAND_ROWS = 2048
 _BANDS_EACH = 2
 """Bands for each worker at least, where the raster has so many tile rows."""
 _MANIFEST = "manifest.json"
-_OURS = re.compile(r"manifest\.json|\d{9}-[0-9a-f]{12}|\.partial-.*|\.nfs[0-9a-f]+")
+_OURS = re.compile(r"manifest\.json|(\d{9}|converted)-[0-9a-f]{12}|\.partial-.*|\.nfs[0-9a-f]+")
 """What may be in the folder; the last one is a deleted file that NFS keeps while it is open."""
 _WRITER = re.compile(r"\.partial-(.+)-(\d+)-[0-9a-f]{32}")
 """Machine and process of a writer, in its temporary name."""
@@ -167,6 +167,22 @@ class ShardFolder:
             with contextlib.suppress(FileNotFoundError):  # another writer does the same
                 shard.rename(damaged)  # out of the way, in one step
             _remove(damaged)
+
+    def kept(self, name: str, make: Callable[[Path], None]) -> Path:
+        """A folder of something else that all workers need, filled by `make` unless it is there; whole or absent.
+
+        name: a word of `_OURS`.
+        """
+        place = self.path / f"{name}-{self._stamp}"
+        if not place.exists():
+            partial = self._unused()
+            try:
+                partial.mkdir()
+                make(partial)
+                _is_renamed(partial, place)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+        return place
 
     def files(self, layer: str) -> list[Path]:
         """Tile files of a layer, one for each band, from the top to the bottom."""

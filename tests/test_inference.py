@@ -11,7 +11,8 @@ from landcover.errors import CheckpointError
 from landcover.inference import Predictor, Strip, gather
 from landcover.legend import Legend
 from landcover.models import Checkpoint, ModelSpec
-from landcover.runtimes import from_bfloat16, open_runtime, to_bfloat16
+from landcover.runtime import from_bfloat16, to_bfloat16
+from landcover.runtimes import open_runtime
 from landcover.validity import mark_valid
 
 LEGEND = Legend.from_records(

@@ -68,7 +68,7 @@ def test_auto_measures_every_runtime_and_takes_the_fastest_that_agrees() -> None
 
 def test_a_fast_runtime_that_disagrees_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """With agreement out of reach the exact runtime is left."""
-    monkeypatch.setattr(pipeline.runtime_choice, "_share_equal", lambda a, b: float(a is b))
+    monkeypatch.setattr(pipeline.runtime_choice, "share_equal", lambda a, b: float(a is b))
     choice = choose_runtime(some_network(), "auto", "cpu", WINDOWS)
     assert (choice.runtime, choice.agreement) == ("torch-fp32", None)
 
@@ -81,8 +81,8 @@ def test_a_network_that_openvino_cannot_run_is_left_to_torch() -> None:
             return x + torch.linalg.eigvals(torch.eye(2)).real.sum()
 
     choice = choose_runtime(Checkpoint(Strange(), SPEC, ""), "auto", "cpu", WINDOWS)
-    assert choice.runtime == "torch-fp32"
-    assert "openvino-fp32" not in choice.megapixels_per_second
+    assert choice.runtime in {"torch-fp32", "torch-bf16"}  # the latter where the CPU computes in it
+    assert not any(name.startswith("openvino") for name in choice.megapixels_per_second)
 
 
 def test_an_answer_is_remembered(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,7 @@ def test_agreement_by_hand() -> None:
 
 def test_float32_by_torch_is_never_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is what the others are compared with."""
-    monkeypatch.setattr(pipeline.runtime_choice, "_labels", None)
+    monkeypatch.setattr(pipeline.runtime_choice, "labels_of", None)
     choice = choose_runtime(some_network(), "torch-fp32", "cpu", WINDOWS)
     assert choice == Choice("torch-fp32", "cpu", {}, None)
 
@@ -164,12 +164,12 @@ def test_an_unknown_runtime_is_refused() -> None:
 def test_a_group_is_filled_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Five windows in groups of four are two groups; labels come back for five alone."""
     with open_runtime(some_network(), "torch-fp32", "cpu") as runtime:
-        alone = pipeline.runtime_choice._labels(runtime, WINDOWS)
+        alone = pipeline.runtime_choice.labels_of(runtime, WINDOWS)
         monkeypatch.setattr(runtime, "group", 4, raising=False)
         monkeypatch.setattr(runtime, "_shape", (4, 64, 64, 2))
         groups: list[NDArray[Any]] = list(pipeline.runtime_choice._groups(runtime, WINDOWS))
         assert [len(group) for group in groups] == [4, 4]
         np.testing.assert_array_equal(groups[1], WINDOWS[[4, 0, 1, 2]])
-        labels = pipeline.runtime_choice._labels(runtime, WINDOWS)
+        labels = pipeline.runtime_choice.labels_of(runtime, WINDOWS)
     assert labels.shape == (5, 64, 64)
     assert (labels == alone).mean() > 0.999

@@ -17,25 +17,21 @@ from numpy.typing import NDArray
 from timm.layers import BatchNormAct2d
 from torch import nn
 
+import landcover.openvino_runtime
 import landcover.runtimes
 from landcover.errors import SettingsError
 from landcover.landscape import build_landscape
 from landcover.legend import Legend
 from landcover.models import Checkpoint, ModelSpec, load_checkpoint
-from landcover.runtimes import (
-    NAMES,
-    Runtime,
-    available,
+from landcover.runtime import Runtime, from_bfloat16, to_bfloat16, usable_cpus
+from landcover.runtimes import NAMES, available, open_runtime
+from landcover.simulation import COARSE_BANDS, Moment, Scenery
+from landcover.torch_runtimes import (
     fold_normalisation,
-    from_bfloat16,
     group_within,
     halve_until_it_fits,
-    open_runtime,
     run_in_parts,
-    to_bfloat16,
-    usable_cpus,
 )
-from landcover.simulation import COARSE_BANDS, Moment, Scenery
 
 ROOT = Path(__file__).parent.parent
 LEGEND = Legend.from_records(
@@ -172,7 +168,8 @@ def test_a_result_belongs_to_the_caller(name: str) -> None:
 
 def test_openvino_in_bfloat16_takes_and_gives_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The conversions are right on any CPU; where it lacks bfloat16 OpenVINO computes in float32."""
-    monkeypatch.setattr(landcover.runtimes, "_openvino_capabilities", lambda: ["FP32", "BF16"])
+    for place in (landcover.runtimes, landcover.openvino_runtime):
+        monkeypatch.setattr(place, "openvino_capabilities", lambda: ["FP32", "BF16"])
     checkpoint, windows = some_network(), some_windows()
     with open_runtime(checkpoint, "openvino-bf16", "cpu") as runtime:
         assert (runtime.dtype, runtime.precision) == (np.uint16, "bf16")
@@ -287,7 +284,8 @@ def test_openvino_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_openvino_in_bfloat16_needs_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU without bfloat16 it is not available, and refused by name."""
-    monkeypatch.setattr(landcover.runtimes, "_openvino_capabilities", lambda: ["FP32"])
+    for place in (landcover.runtimes, landcover.openvino_runtime):
+        monkeypatch.setattr(place, "openvino_capabilities", lambda: ["FP32"])
     assert "openvino-bf16" not in available("cpu")
     with pytest.raises(SettingsError, match="choose openvino-fp32"):
         open_runtime(by_hand(), "openvino-bf16", "cpu")

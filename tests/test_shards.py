@@ -158,6 +158,30 @@ def test_a_failed_writer_leaves_nothing(tmp_path: Path, error: type[BaseExceptio
     assert names(shards) == ["manifest.json"]
 
 
+def test_what_all_workers_need_is_made_once_and_whole(tmp_path: Path) -> None:
+    """A folder that failed to fill is absent; one that is there is kept, and goes with the shards."""
+    shards = shard_folder(tmp_path)
+    calls: list[int] = []
+
+    def fail(folder: Path) -> None:
+        (folder / "half").touch()
+        raise OSError("no space")
+
+    def fill(folder: Path) -> None:
+        (folder / "file").write_text("whole")
+        calls.append(1)
+
+    with pytest.raises(OSError, match="no space"):
+        shards.kept("converted", fail)
+    assert [entry.name for entry in shards.path.iterdir()] == ["manifest.json"]
+    places = [shards.kept("converted", fill), shard_folder(tmp_path).kept("converted", fill)]
+    assert places[0] == places[1]
+    assert (places[0] / "file").read_text() == "whole"
+    assert calls == [1]
+    shard_folder(tmp_path, "another key")
+    assert not places[0].exists()
+
+
 def test_rows_that_are_missing_make_no_shard(tmp_path: Path) -> None:
     """A body that ends before the band does is a mistake, not a shard."""
     shards = shard_folder(tmp_path)

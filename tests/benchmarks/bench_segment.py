@@ -7,7 +7,8 @@ One image (4 bands, uint16, tiles of 512, zstd), one set of weights, tile 256 an
               our whole run, file to files; both open the runtime; they alternate in one process
   end to end  ours (classes and confidence, with overviews) and each peer (classes), in turn, each in
               a process of its own; peers as they are (float32), and with our fastest runtime as model
-  memory      peak of a process of its own: size / 2, size, and 32768 x 32768 with empty parts
+  memory      peak of a process of its own: size / 2, size, and 32768 x 32768 with empty parts, which
+              maps from a file of weights (by OpenVINO: without torch, as a user's run does)
   agreement   labels equal to those in float32, shipped weights on simulated composites
 Ratios are medians over the rounds, pair by pair; speeds count image pixels, not tiles. A square is
 halved until the bare model needs less than --seconds; its side is in the row.
@@ -28,7 +29,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +40,11 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from landcover.legend import LandClass, Legend
-from landcover.models import Checkpoint, ModelSpec, load_checkpoint
+from landcover.models import Checkpoint, ModelSpec, load_checkpoint, save_checkpoint
 from landcover.tiling import TileGrid
 
 if TYPE_CHECKING:  # torch takes seconds: only processes that measure import it
-    from landcover.runtimes import Runtime
+    from landcover.runtime import Runtime
 
 ROOT = Path(__file__).parents[2]
 BANDS = ("blue", "green", "red", "nir")
@@ -179,7 +181,7 @@ def bare(checkpoint: Checkpoint, runtime_name: str, tiles: int) -> float:
 
 def _filled(runtime: "Runtime", seed: int) -> NDArray[Any]:
     """Windows as the runtime wants them, full of noise."""
-    from landcover.runtimes import to_bfloat16
+    from landcover.runtime import to_bfloat16
 
     windows = runtime.new_windows()
     values = np.random.default_rng(seed).normal(size=windows.shape).astype(np.float32)
@@ -242,6 +244,26 @@ def ours(model: str, runtime: str, image: Path, folder: Path) -> dict[str, float
     folder.mkdir(exist_ok=True)
     seconds, _ = seconds_of(lambda: whole(image, checkpoints, runtime, folder))
     return {"seconds": seconds, "peak_mb": peak_megabytes()}
+
+
+def ours_of_file(model: str, runtime: str, image: Path, folder: Path) -> dict[str, float]:
+    """One whole run as a user starts it, from a file of weights: seconds and peak memory."""
+    from pipeline.segment import segment
+
+    outputs = {name: folder / f"{name}.tif" for name in ("classes", "confidence")}
+    work = partial(
+        segment, image=image, model=folder / f"{model}.safetensors", runtime=runtime,
+        report=lambda _: None, **outputs,
+    )  # fmt: skip
+    seconds, _ = seconds_of(work)
+    return {"seconds": seconds, "peak_mb": peak_megabytes()}
+
+
+def save(model: str, folder: Path) -> None:
+    """Write a U-Net's untrained weights as a checkpoint."""
+    folder.mkdir(exist_ok=True)
+    spec = replace(SPEC, encoder=ENCODERS[model])
+    save_checkpoint(folder / f"{model}.safetensors", checkpoint_of(model).network, spec)
 
 
 def alone(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -378,7 +400,7 @@ def _peer_rows(
 
 
 def measure_memory(report: Report, fastest: dict[str, str], folder: Path, options: Any) -> None:
-    """Peaks of growing squares with the lightest model, and of a huge one with the heaviest."""
+    """Peaks of growing squares with the lightest model, and of a huge one with the heaviest, from its file."""
     light, heavy = options.models[0], options.models[-1]
     peaks = {}
     for size in (options.size // 2, options.size):
@@ -387,7 +409,10 @@ def measure_memory(report: Report, fastest: dict[str, str], folder: Path, option
         report.row("memory", model=light, runtime=fastest[light], size=size, **found)
     report.figures["memory_growth_mb"] = peaks[options.size] - peaks[options.size // 2]
     image = make_image(folder, options.large, LARGE_ROWS)
-    found = alone(ours, heavy, fastest[heavy], image, folder / "ours")
+    if heavy in ENCODERS:
+        alone(save, heavy, folder / "ours")
+    run = ours_of_file if heavy in ENCODERS else ours
+    found = alone(run, heavy, fastest[heavy], image, folder / "ours")
     report.row("memory", model=heavy, runtime=fastest[heavy], size=options.large, **found)
     report.figures["memory_large_mb"] = found["peak_mb"]
 

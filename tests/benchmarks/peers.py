@@ -30,7 +30,8 @@ from bench_segment import BIAS, CLASSES, GAIN, SPEC, checkpoint_of, peak_megabyt
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from landcover.runtimes import Runtime, from_bfloat16, open_runtime, to_bfloat16
+from landcover.runtime import Runtime, from_bfloat16, to_bfloat16
+from landcover.runtimes import open_runtime
 
 TILE, OVERLAP = SPEC.tile, SPEC.overlap
 STRIDE = TILE - OVERLAP
