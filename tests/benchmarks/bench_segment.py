@@ -4,7 +4,8 @@ Run: python tests/benchmarks/bench_segment.py [--size 8192] [--models conv,mobil
      [--rounds 3] [--peers all|none|monai,...] [--peer-size 2048] [--seconds 45] [--quick]
 One image (4 bands, uint16, tiles of 512, zstd), one set of weights, tile 256 and overlap 64 for all.
   efficiency  the network alone over as many tiles as the grid has, on the runtime's own threads /
-              our whole run, file to files; both open the runtime; they alternate in one process
+              our whole run, file to files; both open the runtime; they alternate in one process; beside
+              them `plain`, the network as anybody calls it (float32, batches of 4, torch's threads)
   end to end  ours (classes and confidence, with overviews) and each peer (classes), in turn, each in
               a process of its own; peers as they are (float32), and with our fastest runtime as model
   memory      peak of a process of its own: size / 2, size, and 32768 x 32768 with empty parts, which
@@ -179,6 +180,20 @@ def bare(checkpoint: Checkpoint, runtime_name: str, tiles: int) -> float:
             return time.perf_counter() - started
 
 
+def plain(checkpoint: Checkpoint) -> float:
+    """Seconds a tile of the network as anybody calls it: float32, batches of 4, torch's own threads."""
+    import torch
+
+    batch = torch.randn(4, len(BANDS), SPEC.tile, SPEC.tile)
+    with torch.inference_mode():
+        checkpoint.network(batch)
+        started, done = time.perf_counter(), 0
+        while not done or time.perf_counter() < started + _PROBE_SECONDS:
+            checkpoint.network(batch)
+            done += len(batch)
+        return (time.perf_counter() - started) / done
+
+
 def _filled(runtime: "Runtime", seed: int) -> NDArray[Any]:
     """Windows as the runtime wants them, full of noise."""
     from landcover.runtime import to_bfloat16
@@ -233,6 +248,7 @@ def efficiency(model: str, runtime: str, folder: Path, size: int, rounds: int) -
         "efficiency_cpu_time": statistics.median(b[1] / w[1] for b, w in pairs),
         "bare_mpx_s": size**2 / 1e6 / min(b[0] for b, _ in pairs),
         "whole_mpx_s": size**2 / 1e6 / min(w[0] for _, w in pairs),
+        "plain_mpx_s": size**2 / 1e6 / (tiles * plain(checkpoint_of(model))),
     }
 
 
