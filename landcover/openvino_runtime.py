@@ -56,7 +56,9 @@ class OpenVinoRuntime:
         if isinstance(checkpoint.network, StoredNetwork):
             import openvino
 
-            return openvino.Core().read_model(checkpoint.network.converted)
+            core = openvino.Core()
+            core.set_property({"ENABLE_MMAP": False})  # the file may go while this still runs
+            return core.read_model(checkpoint.network.converted)
         return convert(checkpoint.network.eval(), self._shape)
 
     def __enter__(self) -> Self:

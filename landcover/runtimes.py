@@ -39,7 +39,9 @@ def open_runtime(
         from landcover.exported_runtimes import open_exported
 
         return open_exported(checkpoint, name, device, workers or usable_cpus())
-    if name in OPENVINO and device in {"auto", "cpu"}:  # no need of torch
+    if name in OPENVINO:
+        if device not in {"auto", "cpu"}:  # which are right without asking torch
+            _resolve(name, device)
         check_openvino(name)
         return OpenVinoRuntime(name, checkpoint, workers or usable_cpus())
     name, place = _resolve(name, device)

@@ -56,6 +56,7 @@ def run_on_cluster(
     scheduler: str | None,
     done: Callable[[range], None],
     report: Report = print,
+    cuda: bool = True,
 ) -> None:
     """Call `work` once for each band of rows, on workers that each have one band at a time.
 
@@ -66,28 +67,30 @@ def run_on_cluster(
     A worker finds the processors that it may use in OMP_NUM_THREADS: its share of this machine, or
     the threads that it announces (`dask worker --nthreads`).
     done: is called in the calling thread with each band as it ends, in no order. report: takes a
-    line of text when a worker is lost; its band is done again by another.
+    line of text when a worker is lost; its band is done again by another. cuda: whether a band may want
+    a GPU; where not, this process does not import torch to count them.
     Raises what `work` raises, and hands out no band after that. Raises SettingsError where the
     scheduler cannot be reached or is lost, has no workers or some with another version of this
     program, and where bands cost one worker after another.
     """
     if (workers is None) == (scheduler is None):
         raise SettingsError("Bands go to --workers N or to a --scheduler; give one of the two.")
-    with _connect(workers, scheduler) as (client, gpus):
+    with _connect(workers, scheduler) as client:
+        gpus = _gpus() if cuda and workers else []
         _Dispatcher(client, gpus, work, bands, done, report).run()
 
 
 @contextlib.contextmanager
-def _connect(workers: int | None, scheduler: str | None) -> Iterator[tuple[Client, list[str]]]:
-    """A client, and the GPUs of this machine to share among workers of its own."""
+def _connect(workers: int | None, scheduler: str | None) -> Iterator[Client]:
+    """A client of a scheduler, or of workers of its own on this machine."""
     if scheduler is not None:
         with _client(scheduler) as client:
-            yield client, []
+            yield client
         return
     if workers is None or workers < 1:
         raise SettingsError(f"--workers is {workers}; it must be 1 or more.")
     with _same_environment(), _local_cluster(workers) as cluster, _client(cluster) as client:
-        yield client, _gpus()
+        yield client
 
 
 @contextlib.contextmanager
@@ -171,7 +174,7 @@ def _wanted_threads(otherwise: int) -> int:
 
 
 def _gpus() -> list[str]:
-    """The CUDA devices that this process may use."""
+    """The CUDA devices of this machine to share among workers of its own."""
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -79,8 +79,18 @@ def _fixed(checkpoint: Checkpoint, name: str, device: str, windows: NDArray[np.f
         agreement = None
         if _reference(runtime.device) != runtime.name and len(windows):
             with open_runtime(checkpoint, _reference(runtime.device), runtime.device) as exact:
-                agreement = share_equal(labels_of(exact, windows), labels_of(runtime, windows))
+                agreement = _share_equal(labels_of(exact, windows), labels_of(runtime, windows))
     return Choice(runtime.name, runtime.device, {}, agreement, runtime)
+
+
+def compared(
+    checkpoint: Checkpoint, name: str, windows: NDArray[np.float32], exact: NDArray[np.intp]
+) -> Choice:
+    """A runtime on the CPU, opened, whose labels of some windows are compared with the exact ones."""
+    opened = open_runtime(checkpoint, name, "cpu")
+    with opened:
+        agreement = _share_equal(exact, labels_of(opened, windows)) if len(windows) else None
+    return Choice(opened.name, opened.device, {}, agreement, opened)
 
 
 def _reference(device: str) -> str:
@@ -107,7 +117,7 @@ def _measured(
                 trials.append(trial)
         rates = [{trial.name: _speed(trial, windows) for trial in trials} for _ in range(_PASSES)]
     speed = {name: round(max(rate[name] for rate in rates), 3) for name in labels}
-    agreement = {name: share_equal(labels[exact], found) for name, found in labels.items()}
+    agreement = {name: _share_equal(labels[exact], found) for name, found in labels.items()}
     best = max((name for name in labels if agreement[name] >= AGREEMENT), key=speed.__getitem__)
     return Choice(best, device, speed, None if best == exact else agreement[best])
 
@@ -125,7 +135,7 @@ def labels_of(runtime: Runtime, windows: NDArray[np.float32]) -> NDArray[np.intp
     return np.concatenate(found)[: len(windows)]
 
 
-def share_equal(exact: NDArray[np.intp], other: NDArray[np.intp]) -> float:
+def _share_equal(exact: NDArray[np.intp], other: NDArray[np.intp]) -> float:
     """Share of equal labels."""
     return float((exact == other).mean())
 

@@ -5,6 +5,7 @@ import ctypes
 import functools
 import json
 import math
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from landcover.models import (
     describe_checkpoint,
     load_checkpoint,
 )
+from landcover.openvino_runtime import check_openvino
 from landcover.runtime import Runtime
 from landcover.runtimes import OPENVINO, open_runtime
 from landcover.smoothing import Step, parse_steps
@@ -36,9 +38,9 @@ from pipeline.artifacts import atomic_path, check_distinct, code_version, finger
 from pipeline.band_segmenter import Tick, segment_rows, smoothed_rows
 from pipeline.cog import assemble_cog, check_crs
 from pipeline.cog_profile import CogProfile
-from pipeline.conversion import convert_models, converted, exact_labels, sample_of
+from pipeline.conversion import convert_models, converted_checkpoints, save_converted
 from pipeline.qgis_style import write_raster_style
-from pipeline.runtime_choice import Choice, choose_runtime, labels_of, share_equal
+from pipeline.runtime_choice import Choice, choose_runtime, compared
 from pipeline.shards import ShardFolder, plan_bands
 from pipeline.strip_reader import Image, StripReader, open_image
 
@@ -67,7 +69,7 @@ class BandWork:
     batch: int
     shards: ShardFolder
     converted: Path | None = None
-    """Folder of `pipeline.conversion`, where the models are run from there."""
+    """Folder of `pipeline.conversion`, where the models are run from their copies."""
 
 
 def segment(
@@ -165,40 +167,40 @@ def segment_image(
     steps = _steps(smooth, image)
     for note in image.notes:
         report(note)
-    choice = _choice(checkpoints, image, tiles, runtime, device, report)
-    specs, hashes = [c.spec for c in checkpoints], [c.sha256 for c in checkpoints]
-    bands = plan_bands(int(grid.shape[0]), block, band_rows, workers or 1)
-    profiles = {name: _profile(name, specs[0].legend, block) for name in outputs}
-    facts = {
-        "image": _identity(image), "layers": list(outputs), "models": hashes, "d4": d4,
-        "tile": tiles.tile, "overlap": tiles.overlap, "smooth": [str(step) for step in steps],
-        "runtime": choice.runtime, "device": choice.device, "code": code_version(),
-    }  # fmt: skip
-    folder = outputs["classes"].with_name(outputs["classes"].name + ".shards")
-    shards = ShardFolder(folder, fingerprint(facts), bands, profiles, grid)
-    work = BandWork(
-        image, tuple(models), tiles, tuple(outputs), steps, d4, choice.runtime, choice.device, batch,
-        shards,
-    )  # fmt: skip
-    missing = shards.missing()
-    if len(missing) < len(bands):
-        report(f"segment: resumed, {len(bands) - len(missing)} of {len(bands)} bands were done")
-    progress = _Progress(len(tiles), grid.shape, sum(map(len, missing)), report)
-    try:
-        if isinstance(checkpoints[0].network, StoredNetwork):
-            work = replace(work, converted=_converted(work, specs[0]))
-            checkpoints[:] = _stored_checkpoints(work)
-            choice = _compared(choice, work, checkpoints[0], report)
-        if workers or scheduler:
-            _segment_there(work, missing, workers, scheduler, progress)
-        else:
-            _segment_here(work, checkpoints, missing, progress, choice.opened)
-        _write_outputs(shards, outputs, profiles)
-    except BaseException:
-        if len(shards.missing()) == len(bands):  # nothing to go on from
-            shards.remove()
-        raise
-    shards.remove()
+    with tempfile.TemporaryDirectory(prefix="landcover-") as temporary:
+        spare = Path(temporary)
+        choice = _choice(checkpoints, models, image, tiles, runtime, device, spare, report)
+        specs, hashes = [c.spec for c in checkpoints], [c.sha256 for c in checkpoints]
+        bands = plan_bands(int(grid.shape[0]), block, band_rows, workers or 1)
+        profiles = {name: _profile(name, specs[0].legend, block) for name in outputs}
+        facts = {
+            "image": _identity(image), "layers": list(outputs), "models": hashes, "d4": d4,
+            "tile": tiles.tile, "overlap": tiles.overlap, "smooth": [str(step) for step in steps],
+            "runtime": choice.runtime, "device": choice.device, "code": code_version(),
+        }  # fmt: skip
+        folder = outputs["classes"].with_name(outputs["classes"].name + ".shards")
+        shards = ShardFolder(folder, fingerprint(facts), bands, profiles, grid)
+        work = BandWork(
+            image, tuple(models), tiles, tuple(outputs), steps, d4, choice.runtime, choice.device, batch,
+            shards,
+        )  # fmt: skip
+        missing = shards.missing()
+        if len(missing) < len(bands):
+            report(f"segment: resumed, {len(bands) - len(missing)} of {len(bands)} bands were done")
+        progress = _Progress(len(tiles), grid.shape, sum(map(len, missing)), report)
+        try:
+            if workers or scheduler:
+                if choice.runtime in OPENVINO and missing:
+                    work = _with_copies(work, checkpoints, spare)
+                _segment_there(work, missing, workers, scheduler, progress)
+            else:
+                _segment_here(work, checkpoints, missing, progress, choice.opened)
+            _write_outputs(shards, outputs, profiles)
+        except BaseException:
+            if len(shards.missing()) == len(bands):  # nothing to go on from
+                shards.remove()
+            raise
+        shards.remove()
     told = {name: value for name, value in facts.items() if name not in {"image", "code"}}
     return told | {
         "tiles": len(tiles), "bands": len(bands), "bands_resumed": len(bands) - len(missing),
@@ -237,66 +239,38 @@ def _steps(smooth: Sequence[str], image: Image) -> tuple[Step, ...]:
 
 
 def _choice(
-    checkpoints: Sequence[Checkpoint],
+    checkpoints: list[Checkpoint],
+    models: Sequence[Path],
     image: Image,
     tiles: TileGrid,
     runtime: str,
     device: str,
+    spare: Path,
     report: Callable[[str], None],
 ) -> Choice:
-    """The runtime that is meant; where it may not be exact, it is compared with float32 on a sample."""
+    """The runtime that is meant; where it may not be exact, it is compared with float32 on a sample.
+
+    checkpoints: those that are to be run from copies are, when this returns. spare: an empty folder for these.
+    """
     first = checkpoints[0].at_tile(tiles.tile)
-    if isinstance(first.network, StoredNetwork):
-        return Choice(runtime, "cpu", {}, None)
     exact = runtime.endswith("-fp32") and not runtime.startswith("openvino")
     if isinstance(first.network, ExportedNetwork):
         report(f"segment: an exported model ({first.network.precision}), run by its own runtime")
     sample = np.zeros((0, tiles.tile, tiles.tile, len(image.bands)), np.float32)
     if not exact:
         sample = sample_windows(image, checkpoints[0].spec, tiles)
-    choice = choose_runtime(first, runtime, device, sample)
-    _tell_agreement(choice, report)
-    return choice
-
-
-def _tell_agreement(choice: Choice, report: Callable[[str], None]) -> None:
+    if isinstance(first.network, StoredNetwork):
+        check_openvino(runtime)
+        exact_labels = convert_models(spare, models, tiles.tile, sample)
+        checkpoints[:] = converted_checkpoints(models, spare)
+        choice = compared(checkpoints[0].at_tile(tiles.tile), runtime, sample, exact_labels)
+    else:
+        choice = choose_runtime(first, runtime, device, sample)
     if choice.agreement is not None:
         report(
             f"segment: {choice.runtime}, {choice.agreement:.2%} of a sample's labels are those of "
             "exact float32"
         )
-
-
-def _converted(work: BandWork, spec: ModelSpec) -> Path:
-    """Folder of the networks as OpenVINO runs them, among the shards; made unless it is there."""
-
-    def make(folder: Path) -> None:
-        sample = sample_windows(work.image, spec, work.tiles)
-        convert_models(folder, work.models, work.tiles.tile, sample)
-
-    return work.shards.kept("converted", make)
-
-
-def _stored_checkpoints(work: BandWork) -> list[Checkpoint]:
-    """The models, run from their converted copies."""
-    folder = work.converted
-    return [
-        describe_checkpoint(path, converted(folder, number) if folder else None)
-        for number, path in enumerate(work.models)
-    ]
-
-
-def _compared(
-    choice: Choice, work: BandWork, first: Checkpoint, report: Callable[[str], None]
-) -> Choice:
-    """The choice with its runtime opened, and compared with exact float32 on the sample."""
-    opened = open_runtime(first.at_tile(work.tiles.tile), choice.runtime, choice.device)
-    agreement = None
-    if work.converted and len(sample := sample_of(work.converted)):
-        with opened:
-            agreement = share_equal(exact_labels(work.converted), labels_of(opened, sample))
-    choice = replace(choice, agreement=agreement, opened=opened)
-    _tell_agreement(choice, report)
     return choice
 
 
@@ -420,6 +394,16 @@ def _segment_bands(
                     at += take
 
 
+def _with_copies(work: BandWork, checkpoints: Sequence[Checkpoint], folder: Path) -> BandWork:
+    """The work, with the networks converted for OpenVINO where all workers find them.
+
+    folder: holds the copies, or nothing yet.
+    """
+    if not any(folder.iterdir()):
+        save_converted(checkpoints, work.tiles.tile, folder)
+    return replace(work, converted=work.shards.keep("converted", folder))
+
+
 def _segment_there(
     work: BandWork,
     missing: Sequence[range],
@@ -438,7 +422,7 @@ def _segment_there(
 
     run_on_cluster(
         functools.partial(segment_band, work), missing, workers=workers, scheduler=scheduler,
-        done=lambda band: progress.rows(len(band)), report=progress.report,
+        done=lambda band: progress.rows(len(band)), report=progress.report, cuda=work.device != "cpu",
     )  # fmt: skip
 
 
@@ -462,11 +446,10 @@ def _kept_predictor(work: BandWork) -> Predictor:
         for old in _kept.values():
             old.__exit__(None, None, None)
         _kept.clear()
-        checkpoints = (
-            _stored_checkpoints(work)
-            if work.converted
-            else [load_checkpoint(path) for path in work.models]
-        )
+        if work.converted:
+            checkpoints = converted_checkpoints(work.models, work.converted)
+        else:
+            checkpoints = [load_checkpoint(path) for path in work.models]
         _kept[key] = _predictor(work, checkpoints).__enter__()
     return _kept[key]
 

@@ -20,7 +20,7 @@ from odc.geo.geobox import GeoBox
 from landcover.errors import RasterError, SettingsError
 from pipeline.artifacts import fingerprint, write_json
 from pipeline.cog_profile import CogProfile
-from pipeline.tile_file import TileFile, TileFileWriter
+from pipeline.tile_file import TileFile, TileFileWriter, disk_errors
 
 _BAND_ROWS = 2048
 """Rows of a band, unless workers would idle."""
@@ -168,20 +168,19 @@ class ShardFolder:
                 shard.rename(damaged)  # out of the way, in one step
             _remove(damaged)
 
-    def kept(self, name: str, make: Callable[[Path], None]) -> Path:
-        """A folder of something else that all workers need, filled by `make` unless it is there; whole or absent.
+    def keep(self, name: str, source: Path) -> Path:
+        """Copy a folder that all workers need among the shards, whole or not at all; it goes with them.
 
-        name: a word of `_OURS`.
+        name: a word of `_OURS`. Raises RasterError where the disk fails.
         """
-        place = self.path / f"{name}-{self._stamp}"
-        if not place.exists():
-            partial = self._unused()
-            try:
-                partial.mkdir()
-                make(partial)
-                _is_renamed(partial, place)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+        place, partial = self.path / f"{name}-{self._stamp}", self._unused()
+        try:
+            with disk_errors(place):
+                shutil.copytree(source, partial)
+                _remove(place)
+                partial.rename(place)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
         return place
 
     def files(self, layer: str) -> list[Path]:

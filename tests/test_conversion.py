@@ -1,22 +1,24 @@
 """Runs by OpenVINO from a copy of the network that another process makes."""
 
-import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import rasterio
 import torch
 from torch import nn
 
-from landcover.errors import CheckpointError, SettingsError
+from landcover.errors import CheckpointError, RasterError, SettingsError
 from landcover.legend import LandClass, Legend
 from landcover.models import ModelSpec, load_checkpoint, save_checkpoint
-from landcover.runtimes import available
+from landcover.openvino_runtime import OpenVinoRuntime
+from landcover.runtimes import available, open_runtime
 from pipeline import conversion
-from pipeline.conversion import convert_models, converted, exact_labels, sample_of
+from pipeline.conversion import convert_models, save_converted
 from pipeline.segment import segment, segment_image
 from pipeline.strip_reader import open_image
 
@@ -86,14 +88,16 @@ def test_several_models_are_all_converted(tmp_path: Path, image: Path, model: Pa
 
 
 def test_the_process_that_maps_imports_no_torch(tmp_path: Path, image: Path, model: Path):
-    """So it takes some 650 MB less."""
+    """So it takes some 650 MB less; with workers too."""
     code = """
 import sys
 from pathlib import Path
 from pipeline.segment import segment
-image, model, classes, runtime = sys.argv[1:]
-segment(image=image, model=Path(model), classes=Path(classes), runtime=runtime)
-assert "torch" not in sys.modules
+if __name__ == "__main__":
+    image, model, classes, runtime = sys.argv[1:]
+    for workers in (None, 1):
+        segment(image=image, model=Path(model), classes=Path(classes), runtime=runtime, workers=workers)
+        assert "torch" not in sys.modules, workers
 """
     command = [sys.executable, "-c", code, image, model, tmp_path / "classes.tif", RUNTIME]
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
@@ -104,13 +108,12 @@ assert "torch" not in sys.modules
 def test_the_sample_is_labelled_exactly(tmp_path: Path, model: Path):
     """The other process gives the likeliest class of every pixel by the network in float32."""
     sample = np.random.default_rng(0).normal(size=(3, 32, 32, 2)).astype(np.float32)
-    convert_models(tmp_path, [model], 32, sample)
+    labels = convert_models(tmp_path, [model], 32, sample)
     network = load_checkpoint(model).network
     with torch.inference_mode():
         expected = network(torch.from_numpy(sample.transpose(0, 3, 1, 2))).argmax(1).numpy()
-    np.testing.assert_array_equal(sample_of(tmp_path), sample)
-    assert (exact_labels(tmp_path) == expected).mean() > 0.999
-    assert converted(tmp_path, 0).exists()
+    assert (labels == expected).mean() > 0.999
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model-0.bin", "model-0.xml"]
 
 
 def test_weights_that_do_not_fit_are_told_in_a_sentence(tmp_path: Path, image: Path, model: Path):
@@ -128,35 +131,92 @@ def test_a_process_that_dies_is_told(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ):  # fmt: skip
     """Its last words are in the sentence, and what to choose instead."""
-    monkeypatch.setattr(conversion, "__name__", "pipeline.no_such_module")
-    with pytest.raises(SettingsError, match=r"no_such_module.*choose the runtime torch-fp32"):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(SettingsError, match=r"it ended with 1.*choose the runtime torch-fp32"):
         convert_models(tmp_path, [model], 32, np.zeros((0, 32, 32, 2), np.float32))
 
 
-def test_a_copy_is_made_once_for_a_run_that_goes_on(
-    tmp_path: Path, image: Path, model: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """A run that ended after its first band goes on with the copy that it had."""
-    classes = tmp_path / "classes.tif"
-    options = {"runtime": RUNTIME, "band_rows": 512, "report": lambda _: None}
-    segment(image=image, model=model, classes=classes, **options)
-    expected = classes.read_bytes()
-    made: list[Path] = []
-    once = conversion.convert_models
+def test_files_of_the_current_folder_are_not_run(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+):  # fmt: skip
+    """A user's torch.py is none of ours."""
+    (tmp_path / "torch.py").write_text("raise RuntimeError('not me')")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "copies").mkdir()
+    convert_models(tmp_path / "copies", [model], 32, np.zeros((0, 32, 32, 2), np.float32))
 
-    def convert(folder: Path, *rest: object) -> None:
-        made.append(folder)
-        once(folder, *rest)
+
+def test_the_other_process_ends_with_its_parent(tmp_path: Path, model: Path):
+    """The parent killed, it does not go on for nobody."""
+    code = """
+import sys
+from pathlib import Path
+import numpy as np
+from pipeline.conversion import convert_models, save_converted
+print("begun", flush=True)
+convert_models(Path(sys.argv[1]), [Path(sys.argv[2])] * 40, 32, np.zeros((0, 32, 32, 2), np.float32))
+"""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path, model], cwd=ROOT, stdout=subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    parent.stdout.readline()
+    while not (children := psutil.Process(parent.pid).children()):
+        time.sleep(0.01)
+    while not list(tmp_path.glob("*.xml")):  # it listens from before the first is made
+        time.sleep(0.01)
+    parent.kill()
+    parent.communicate()
+    assert not psutil.wait_procs(children, timeout=20)[1]
+    assert len(list(tmp_path.glob("*.xml"))) < 40
+
+
+def test_a_full_disk_is_told(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch):
+    """What cannot be written is not called a model that cannot be run."""
+    monkeypatch.setattr(conversion, "_place", lambda *_: model / "no.xml")  # a file is no folder
+    with pytest.raises(RasterError, match=r"could not be written .*disk full"):
+        save_converted([load_checkpoint(model)], 32, tmp_path)
+
+
+@pytest.mark.parametrize("fault", ["no bfloat16", "weights"])
+def test_a_run_that_is_bound_to_fail_leaves_the_bands_of_another(
+    tmp_path: Path, image: Path, model: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+):
+    """A run by torch that ended after its bands goes on with them, though one by OpenVINO failed between."""
+    classes = tmp_path / "classes.tif"
+    options = {"model": model, "classes": classes, "image": image, "band_rows": 512}
 
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.segment.convert_models", convert)
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
         broken.setattr("pipeline.segment._write_outputs", fail)
-        segment(image=image, model=model, classes=classes, **options)
-    shards = tmp_path / "classes.tif.shards"
-    assert json.loads((shards / "manifest.json").read_text())["bands"] == [[0, 512], [512, 600]]
-    segment(image=image, model=model, classes=classes, **options)
-    assert len(made) == 1
-    assert classes.read_bytes() == expected
+        segment(**options, report=lambda _: None)
+    with monkeypatch.context() as broken, pytest.raises((SettingsError, CheckpointError)):
+        if fault == "weights":
+            wrong = tmp_path / "wrong.safetensors"
+            save_checkpoint(wrong, nn.Conv2d(2, 3, 1), SPEC)
+            segment(**options | {"model": wrong}, runtime=RUNTIME, report=lambda _: None)
+        broken.setattr("landcover.openvino_runtime.openvino_capabilities", lambda: ["FP32"])
+        segment(**options, runtime="openvino-bf16", report=lambda _: None)
+    said: list[str] = []
+    segment(**options, report=said.append)
+    assert "segment: resumed, 2 of 2 bands were done" in said
+
+
+def test_workers_run_copies_of_a_network_at_hand(tmp_path: Path, image: Path, model: Path):
+    """Where the leader has torch, as with `auto`, its workers still need none: they get copies."""
+    outputs = {"classes": tmp_path / "classes.tif"}
+    options = {"runtime": RUNTIME, "report": lambda _: None, "band_rows": 512, "models": [model]}
+    maps = []
+    for workers in (None, 2):
+        networks = [load_checkpoint(model)]
+        segment_image(open_image(image, BANDS), networks, outputs, workers=workers, **options)
+        maps.append(outputs["classes"].read_bytes())
+    assert maps[0] == maps[1]
+
+
+def test_another_way_to_say_cpu_is_openvino_too(model: Path):
+    """`cpu:0` runs what `cpu` runs."""
+    with open_runtime(load_checkpoint(model), RUNTIME, "cpu:0") as runtime:
+        assert isinstance(runtime, OpenVinoRuntime)

@@ -68,7 +68,7 @@ def test_auto_measures_every_runtime_and_takes_the_fastest_that_agrees() -> None
 
 def test_a_fast_runtime_that_disagrees_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """With agreement out of reach the exact runtime is left."""
-    monkeypatch.setattr(pipeline.runtime_choice, "share_equal", lambda a, b: float(a is b))
+    monkeypatch.setattr(pipeline.runtime_choice, "_share_equal", lambda a, b: float(a is b))
     choice = choose_runtime(some_network(), "auto", "cpu", WINDOWS)
     assert (choice.runtime, choice.agreement) == ("torch-fp32", None)
 

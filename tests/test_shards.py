@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from landcover.errors import SettingsError
+from landcover.errors import RasterError, SettingsError
 from pipeline.cog_profile import CogProfile
 from pipeline.shards import ShardFolder, plan_bands
 from pipeline.tile_file import TileFile
@@ -158,26 +158,19 @@ def test_a_failed_writer_leaves_nothing(tmp_path: Path, error: type[BaseExceptio
     assert names(shards) == ["manifest.json"]
 
 
-def test_what_all_workers_need_is_made_once_and_whole(tmp_path: Path) -> None:
-    """A folder that failed to fill is absent; one that is there is kept, and goes with the shards."""
-    shards = shard_folder(tmp_path)
-    calls: list[int] = []
-
-    def fail(folder: Path) -> None:
-        (folder / "half").touch()
-        raise OSError("no space")
-
-    def fill(folder: Path) -> None:
-        (folder / "file").write_text("whole")
-        calls.append(1)
-
-    with pytest.raises(OSError, match="no space"):
-        shards.kept("converted", fail)
+def test_what_all_workers_need_is_copied_whole(tmp_path: Path) -> None:
+    """A folder that could not be copied is absent; the newest copy is there, and goes with the shards."""
+    shards, source = shard_folder(tmp_path), tmp_path / "source"
+    with pytest.raises(RasterError, match="could not be written"):
+        shards.keep("converted", source)
     assert [entry.name for entry in shards.path.iterdir()] == ["manifest.json"]
-    places = [shards.kept("converted", fill), shard_folder(tmp_path).kept("converted", fill)]
+    source.mkdir()
+    places = []
+    for text in ("first", "second"):
+        (source / "file").write_text(text)
+        places.append(shards.keep("converted", source))
     assert places[0] == places[1]
-    assert (places[0] / "file").read_text() == "whole"
-    assert calls == [1]
+    assert (places[0] / "file").read_text() == "second"
     shard_folder(tmp_path, "another key")
     assert not places[0].exists()
 
