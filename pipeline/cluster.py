@@ -83,6 +83,8 @@ def run_on_cluster(
 @contextlib.contextmanager
 def _connect(workers: int | None, scheduler: str | None) -> Iterator[Client]:
     """A client of a scheduler, or of workers of its own on this machine."""
+    # `silence_logs` ends with the cluster, and what is torn down after it still tells of it.
+    logging.getLogger("distributed").setLevel(logging.WARNING)
     if scheduler is not None:
         with _client(scheduler) as client:
             yield client
