@@ -5,11 +5,13 @@ import itertools
 import json
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
@@ -67,21 +69,27 @@ def open_cog(path: Path, grid: GeoBox, profile: CogProfile) -> Iterator[TileFile
 
 def check_crs(grid: GeoBox) -> None:
     """Raise RasterError where a GeoTIFF cannot hold the CRS of a grid; GDAL would leave it out without a word."""
+    if not _holds_crs(str(grid.crs)):
+        crs = CRS(grid.crs).proj
+        method = crs.coordinate_operation
+        raise RasterError(
+            f"A GeoTIFF cannot hold this CRS ({method.method_name if method else crs.name}); choose another for "
+            "the region, or warp the image to one (gdalwarp), e.g. UTM or an equal-area CRS."
+        )
+
+
+@lru_cache
+def _holds_crs(crs: str) -> bool:
+    """Whether a GeoTIFF gives back a CRS; asked again for every raster of a run."""
     with MemoryFile() as memory:
         with memory.open(
-            driver="GTiff", width=1, height=1, count=1, dtype="uint8", crs=str(grid.crs),
-            transform=grid.transform,
+            driver="GTiff", width=1, height=1, count=1, dtype="uint8", crs=crs,
+            transform=Affine(10, 0, 0, 0, -10, 0),
         ):  # fmt: skip
             pass
         content = memory.read()
     with MemoryFile(content) as memory, memory.open() as dataset:
-        if dataset.crs is None:
-            crs = CRS(grid.crs).proj
-            method = crs.coordinate_operation
-            raise RasterError(
-                f"A GeoTIFF cannot hold this CRS ({method.method_name if method else crs.name}); choose another for "
-                "the region, or warp the image to one (gdalwarp), e.g. UTM or an equal-area CRS."
-            )
+        return dataset.crs is not None
 
 
 def assemble_cog(path: Path, grid: GeoBox, profile: CogProfile, files: Sequence[Path]) -> None:

@@ -248,6 +248,10 @@ class TileFileWriter:
         self._place(block, slice(at[0].start - start, at[0].stop - start), at[1])
 
     def _place(self, block: NDArray[Any], rows: slice, cols: slice) -> None:
+        with disk_errors(self._path):
+            self._fill_tiles(block, rows, cols)
+
+    def _fill_tiles(self, block: NDArray[Any], rows: slice, cols: slice) -> None:
         for row, there, inside in _pieces(rows, self._profile.block):
             part = block[:, there.start - rows.start : there.stop - rows.start]
             for col, left, within in _pieces(cols, self._profile.block):
@@ -259,10 +263,7 @@ class TileFileWriter:
         depth, row, col = place
         level = self._levels[depth]
         whole = level.pixels(row, col)
-        with disk_errors(self._path):
-            tile = self._begun.get(
-                place, clean=whole < self._profile.block**2, most=self._most_begun
-            )
+        tile = self._begun.get(place, clean=whole < self._profile.block**2, most=self._most_begun)
         tile[:, *at] = piece
         filled = level.filled.pop((row, col), 0) + piece[0].size
         if filled < whole:
@@ -284,11 +285,10 @@ class TileFileWriter:
         coded, half = job.coded.result()
         self._begun.give_back(job.tile)
         level = self._levels[depth]
-        with disk_errors(self._path):
-            for band in coded:
-                self._file.write(band)
-                level.index[row][col].append((self._size, len(band)))
-                self._size += len(band)
+        for band in coded:
+            self._file.write(band)
+            level.index[row][col].append((self._size, len(band)))
+            self._size += len(band)
         if half is not None:
             corner = row % 2 * half.shape[1], col % 2 * half.shape[2]
             rows, cols = (
@@ -299,8 +299,9 @@ class TileFileWriter:
             self._fill((depth + 1, row // 2, col // 2), half[:, :rows, :cols], at)
 
     def _finish(self) -> None:
-        while self._jobs:
-            self._settle(self._jobs.popleft())
+        with disk_errors(self._path):
+            while self._jobs:
+                self._settle(self._jobs.popleft())
         tiles = [tile for level in self._levels for row in level.index for tile in row]
         if not all(tiles):
             raise ValueError(f"{self._path.name}: not all pixels of {self._band} were written.")

@@ -473,8 +473,13 @@ def processor() -> str:
 
 def note(cpu: str) -> str:
     """What must be known to read the figures of this machine."""
+    if "amx_bf16" in cpu:
+        return "bf16 by AMX: the goals are about this kind of machine."
     if "bf16" in cpu:
-        return "bf16 in hardware: the goals are about this kind of machine."
+        return (
+            "bf16 in hardware, but without AMX, where it is no faster than float32: goals of speed over peers "
+            "were set for machines with AMX, and 8x is not to be expected here."
+        )
     return (
         "No bf16 in hardware: goals were set for machines with it; here float32 rows are held "
         "against them, and peers run the same arithmetic, so 8x is not to be expected."
