@@ -6,7 +6,7 @@ LONGEST = (
     "test_readme.py", "test_monthly_change.py", "test_kill_segment.py", "test_prune_model.py",
     "test_run.py", "test_bad_input.py", "test_overfit.py", "test_images_as_region.py", "test_train.py",
     "test_monthly_change_flow.py", "test_cluster.py", "test_faults.py", "test_benchmarks.py",
-    "test_refresh_map.py", "test_aerial_weights.py", "test_segment.py", "test_export_model.py",
+    "test_refresh_map.py", "test_conversion.py", "test_aerial_weights.py", "test_segment.py", "test_export_model.py",
     "test_cli.py", "test_special_grids.py", "test_networks.py", "test_vectorize.py", "test_evaluate.py",
     "test_any_raster.py", "test_train_demo.py", "test_change_table.py",
 )  # fmt: skip
