@@ -1,7 +1,7 @@
 """`landcover dataset`: images and labels to train on."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -64,12 +64,18 @@ def sheet(
 @dataset.command()
 def simulate(
     output: Annotated[Path, typer.Option("--output", "-o", help="A new folder.")],
+    kind: Annotated[
+        Literal["sentinel2", "photograph"],
+        typer.Option(help="Satellite images, or photographs from the air."),
+    ] = "sentinel2",
     regions: Annotated[int, typer.Option(min=1, help="How many images.")] = 6,
-    size: Annotated[int, typer.Option(help="Side of each, pixels of 10 m.")] = 512,
+    size: Annotated[int, typer.Option(help="Side of each, pixels.")] = 512,
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives other regions.")] = 0,
 ) -> None:
-    """Write a small labelled dataset of simulated regions, to try training on."""
+    """Write a small labelled dataset of simulated regions or photographs, to try training on."""
     from pipeline.simulate_dataset import simulate_dataset
 
-    made = run_shown(simulate_dataset, output=output, regions=regions, size=size, seed=seed)
+    made = run_shown(
+        simulate_dataset, output=output, kind=kind, regions=regions, size=size, seed=seed
+    )
     typer.echo(f"{made['regions']} regions: {made['dataset']}")
