@@ -59,7 +59,7 @@ def park(canvas: AerialCanvas, where: Mask) -> None:
     ground = where & canvas.free
     grass = ground & (mowed > rng.uniform(-1.6, -0.3))
     tone = np.where((mowed > 0.5)[..., None], palette.lawn[0], palette.lawn[1])
-    canvas.fill(grass, tone[grass], VEGETATION, 0.05, 0.08)
+    canvas.fill(grass, tone[grass], VEGETATION, 0.1, 0.12)
     bunker = grass & (canvas.field(35.0, 3.0) > rng.uniform(1.9, 2.6))
     canvas.fill(bunker, np.clip(palette.soil[0] * 1.15, 0, 1), LAND, 0.03)
     path = ground & (np.abs(canvas.field(260.0, 4.0)) < 0.012 * rng.uniform(0.5, 1.5))
@@ -93,7 +93,7 @@ def fields(canvas: AerialCanvas, where: Mask) -> None:
     )
     furrow = np.sin(np.where(key & 2048, u, v) * np.float32(2 * np.pi) / spacing)
     color *= (1 + np.float32(0.07) * furrow)[..., None]
-    canvas.fill(ground, color[ground], LAND, 0.06, 0.14)
+    canvas.fill(ground, color[ground], LAND, 0.09, 0.14)
     canvas.labels[ground & ~bare] = VEGETATION
     edge = np.minimum(
         (0.5 - np.abs(v / width - strip - 0.5)) * width,
@@ -132,7 +132,7 @@ def water(canvas: AerialCanvas, kind: str) -> None:
     )
     clear = np.exp(-depth / rng.uniform(3, 60))[..., None]
     color = palette.deep + clear * (palette.shallow - palette.deep)
-    canvas.fill(wet, color[wet], WATER, rng.uniform(0.005, 0.05), rng.uniform(0.0, 0.06))
+    canvas.fill(wet, color[wet], WATER, rng.uniform(0.005, 0.03), rng.uniform(0.0, 0.06))
     if rng.random() < 0.3:
         foam = wet & (depth < 2.5) & (canvas.grain > 0.3)
         canvas.color[foam] = 0.8

@@ -49,7 +49,7 @@ SCENES = {
 def simulate_photograph(seed: int, side: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Photograph of a made-up place, (rows, cols, 3), and the class of its pixels, (rows, cols).
 
-    Classes: 1 building, 2 land, 3 road, 4 vegetation, 5 water. side: pixels, each of 0.25 to 1.2 m. The
+    Classes: 1 building, 2 land, 3 road, 4 vegetation, 5 water. side: pixels, each of 0.3 to 1.8 m. The
     same seed gives the same picture.
     """
     rng = np.random.default_rng([seed, 2])
@@ -58,9 +58,9 @@ def simulate_photograph(seed: int, side: int) -> tuple[NDArray[np.uint8], NDArra
 
 
 def ground_size(seed: int) -> float:
-    """Metres of a pixel of the photograph with a seed, in whole centimetres from 0.25 to 1.2."""
+    """Metres of a pixel of the photograph with a seed, in whole centimetres from 0.3 to 1.8."""
     rng = np.random.default_rng([seed, 3])
-    return float(np.round(np.exp(rng.uniform(np.log(0.25), np.log(1.2))), 2))
+    return float(np.round(np.exp(rng.uniform(np.log(0.3), np.log(1.8))), 2))
 
 
 def paint_scene(rng: np.random.Generator, side: int, ground: float) -> AerialCanvas:

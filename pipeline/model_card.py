@@ -272,7 +272,8 @@ def _limits(
     spec: ModelSpec, record: Mapping[str, Any] | None, remarks: Sequence[str]
 ) -> Iterator[str]:
     yield from ("## Before you use it", "")
-    if "simulat" in str(spec.training).lower() and not spec.training.get("held_out_places"):
+    data = str(spec.training.get("data", "")).lower()
+    if data.startswith("simulat") and not spec.training.get("held_out_places"):
         yield "- Trained on simulated images: on real ones it shows how the product works, no more."
     if record is None and "held_out" not in spec.training:
         yield "- It was not evaluated on a test split for this card; how well it maps is not known."

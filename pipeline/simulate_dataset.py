@@ -22,11 +22,11 @@ from pipeline.artifacts import write_text
 from pipeline.cog import CogProfile, open_cog
 
 Kind = Literal["sentinel2", "photograph"]
-"""What is simulated: satellite images of 10 m, or photographs from the air of 0.25 to 1.2 m."""
+"""What is simulated: satellite images of 10 m, or photographs from the air of 0.3 to 1.8 m."""
 FIRST_SEED = 70_000
 """Regions have this seed and the following ones: none is the demo's, nor of the shipped weights."""
 FIRST_PHOTOGRAPH = 40_000_000
-"""Seed of the first photograph: none of those that weights were trained on."""
+"""Seed of the first photograph of `seed` 0; the shipped weights learnt from those of `seed` 7 (make weights-aerial)."""
 PHOTOGRAPH_LEGEND = Legend(
     (
         LandClass(1, "Building", "#3c1098"),
@@ -43,7 +43,7 @@ _CORNER = (399_360, 5_373_440)
 _BLOCK = 256
 """Pixels of a block; regions begin at whole multiples, so that blocks are not cut."""
 _PIXEL = 10
-_COARSEST = 1.2
+_COARSEST = 1.8
 """Metres of a photograph's pixel, at most."""
 _FIRST_DAY, _LAST_DAY = 150, 250
 

@@ -384,6 +384,8 @@ def _finish(job: _Job, announce: Report, report: Report) -> dict[str, Any]:
     """Measure the best weights as they are saved, and a forest beside them; write the checkpoint."""
     network = job.spec.build()
     network.load_state_dict(load_file(job.folder / _BEST))
+    if job.config.start_share:
+        _approach(network, _network(job), job.config.start_share)
     if job.config.settle:
         report("settling the network on unchanged chips ...")
         _settle(job, network)
@@ -411,6 +413,15 @@ def _finish(job: _Job, announce: Report, report: Report) -> dict[str, Any]:
         )
     )
     return training
+
+
+def _approach(network: nn.Module, start: nn.Module, share: float) -> None:
+    """Move all weights and statistics of a network by a share of the way to where training began."""
+    began = start.state_dict()
+    with torch.no_grad():
+        for name, values in network.state_dict().items():
+            if values.is_floating_point():
+                values.lerp_(began[name].to(values), share)
 
 
 def _settle(job: _Job, network: nn.Module) -> None:

@@ -131,6 +131,8 @@ class TrainingConfig(_Settings):
     precision: Literal["32", "bf16-mixed"] = "32"
     keep: Literal["best", "last"] = "best"
     """Which weights are kept: those of the best validation, or the last, where validation is small or odd."""
+    start_share: float = Field(default=0, ge=0, lt=1)
+    """Share of the weights of `model.start` in the last ones, so that what they knew stays (WiSE-FT, Wortsman et al. 2022)."""
     settle: int = Field(default=0, ge=0, le=10_000)
     """Batches of unchanged chips of the mapping tile's side over which normalisation is averaged at the end."""
     early_stop: int | None = Field(default=None, ge=1)
@@ -146,6 +148,10 @@ class TrainingConfig(_Settings):
     def _check(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
             raise SettingsError("Say either steps or epochs.")
+        if self.start_share and not self.model.start:
+            raise SettingsError(
+                "A start_share needs the model's start: a checkpoint to go on from."
+            )
         least = least_side(self.model.architecture, self.model.options)
         if self.tile < least:
             raise SettingsError(

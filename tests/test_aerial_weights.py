@@ -68,9 +68,11 @@ def test_weights_are_small_and_say_where_they_come_from(checkpoint: Checkpoint) 
     assert spec.bands == ("red", "green", "blue")
     assert spec.legend.names == ("Building", "Land", "Road", "Vegetation", "Water")
     assert spec.scale == pytest.approx(1 / 255)
-    assert spec.training["data"] == "aerial-dubai"
+    assert spec.training["data"] == "aerial-wide"
     assert spec.training["licence"] == "CC0-1.0"
-    assert spec.training["options"]["model"]["weights"] == "none"
+    before = spec.training["options"]["model"]["start"]["training"]
+    assert before["data"] == "aerial-dubai"
+    assert before["options"]["model"]["weights"] == "none"
 
 
 def test_the_card_is_that_of_the_shipped_file(checkpoint: Checkpoint) -> None:

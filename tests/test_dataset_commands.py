@@ -158,5 +158,9 @@ def test_examples_can_be_used(
 
     monkeypatch.setenv("LANDCOVER_SHARED_DATA", str(shared_data))
     copy = tmp_path / path.name
-    copy.write_text(path.read_text().replace("../outputs", str(demo_run.out)))
+    photographs = tmp_path / "photographs"
+    if "photographs/" in path.read_text():
+        simulate_dataset(output=photographs, kind="photograph", regions=1, size=64)
+    text = path.read_text().replace("../outputs/train/photographs", str(photographs))
+    copy.write_text(text.replace("../outputs", str(demo_run.out)))
     assert read_dataset_file(copy).sources

@@ -67,11 +67,11 @@ def test_pictures_differ_in_light_and_colour(pictures: list[Picture]) -> None:
 
 
 def test_ground_sizes() -> None:
-    """Pixels are whole centimetres, from 0.25 to 1.2 m, small and large ones about as often."""
+    """Pixels are whole centimetres, from 0.3 to 1.8 m, small and large ones about as often."""
     sizes = np.array([ground_size(seed) for seed in range(200)])
-    assert sizes.min() >= 0.25
-    assert sizes.max() <= 1.2
-    assert 0.45 < np.median(sizes) < 0.65
+    assert sizes.min() >= 0.3
+    assert sizes.max() <= 1.8
+    assert 0.6 < np.median(sizes) < 0.9
     assert np.allclose(sizes * 100, np.rint(sizes * 100))
 
 

@@ -325,6 +325,30 @@ def test_settling_changes_the_statistics_and_no_weight(dataset: Path, tmp_path: 
     assert moved == {"running_mean", "running_var", "num_batches_tracked"}
 
 
+def test_a_share_of_the_start_stays_in_the_weights(dataset: Path, tmp_path: Path) -> None:
+    """Every weight lies a quarter of the way from where training led back to where it began."""
+    trained(tmp_path / "start", config_of(dataset))
+    start = {"start": str(tmp_path / "start" / MODEL)}
+    for name, share in (("far", 0), ("near", 0.25)):
+        config = config_of(dataset, model=start, start_share=share, learning_rate=0.01)
+        trained(tmp_path / name, config)
+    began, far, near = (
+        load_checkpoint(tmp_path / name / MODEL).network.state_dict()
+        for name in ("start", "far", "near")
+    )
+    floats = [name for name in far if far[name].is_floating_point()]
+    assert any(not torch.allclose(began[n], far[n], atol=1e-3) for n in floats)
+    for name in floats:  # all three are stored as float16
+        expected = far[name] + 0.25 * (began[name] - far[name])
+        assert torch.allclose(near[name], expected, rtol=2e-3, atol=2e-3), name
+
+
+def test_a_share_of_the_start_needs_a_start(dataset: Path) -> None:
+    """From nothing there is nothing to keep, and it is said."""
+    with pytest.raises(SettingsError, match="needs the model's start"):
+        TrainingConfig.model_validate(config_of(dataset, start_share=0.3))
+
+
 def test_a_share_of_the_chips_is_balanced(dataset: Path) -> None:
     """Of a quarter, each fourth chip is drawn around a class and the others as classes occur."""
     squares = load_dataset(dataset)
