@@ -383,9 +383,12 @@ def segment(
     output: Annotated[Path, typer.Option("--output", "-o", help="Class raster.")] = Path(
         "classes.tif"
     ),
-    confidence: Annotated[Path, typer.Option(help="Confidence raster, percent.")] = Path(
-        "confidence.tif"
-    ),
+    confidence: Annotated[
+        Path | None,
+        typer.Option(
+            help="Confidence raster, percent. (default: beside the class raster, confidence.tif for classes.tif, NAME_confidence.tif for others)"
+        ),
+    ] = None,
     margin: Annotated[
         Path | None, typer.Option(help="Raster of how far the second class is behind, percent.")
     ] = None,
@@ -421,6 +424,9 @@ def segment(
     rasters: dict[str, Any] = {
         "margin": margin, "entropy": entropy, "probabilities": probabilities,
     }  # fmt: skip
+    if confidence is None:
+        prefix = "" if output.stem == "classes" else f"{output.stem}_"
+        confidence = output.with_name(f"{prefix}confidence.tif")
     details = run_shown(
         segment,
         image=image if "://" in image else Path(image),

@@ -22,6 +22,7 @@ from landcover.errors import RasterError
 from landcover.legend import LandClass, Legend
 from landcover.models import ModelSpec, save_checkpoint
 from pipeline.segment import segment
+from tests.command import landcover
 from tests.fault_server import FaultPlan, FaultServer, fault_server
 
 BANDS = ("red", "green", "blue")
@@ -552,3 +553,20 @@ def test_real_files_that_cannot_be_mapped(
         classes_of(shared_data / "tricky_files" / name, model, tmp_path)
     assert Path(name).name in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_confidence_lies_beside_the_classes(tmp_path: Path, model: Path) -> None:
+    """Two maps made in one folder keep a confidence raster each; the folder one stands in stays as it is."""
+    image, maps, here = (
+        save(tmp_path / "image.tif", scene()[0]),
+        tmp_path / "maps",
+        tmp_path / "here",
+    )
+    maps.mkdir()
+    here.mkdir()
+    for name in ("a.tif", "classes.tif"):
+        result = landcover("segment", image, "--model", model, "-o", maps / name, cwd=here)
+        assert result.returncode == 0, result.stderr
+    found = sorted(path.name for path in maps.iterdir() if path.suffix == ".tif")
+    assert found == ["a.tif", "a_confidence.tif", "classes.tif", "confidence.tif"]
+    assert not list(here.iterdir())
