@@ -49,7 +49,7 @@ SCENES = {
 def simulate_photograph(seed: int, side: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Photograph of a made-up place, (rows, cols, 3), and the class of its pixels, (rows, cols).
 
-    Classes: 1 building, 2 land, 3 road, 4 vegetation, 5 water. side: pixels, each of 0.3 to 1.8 m. The
+    Classes: 1 building, 2 land, 3 road, 4 vegetation, 5 water. side: pixels, 2 or more, each of 0.3 to 1.8 m. The
     same seed gives the same picture.
     """
     rng = np.random.default_rng([seed, 2])

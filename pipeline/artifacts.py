@@ -61,13 +61,15 @@ def scratch_path(path: Path) -> Iterator[Path]:
 
 
 def check_distinct(inputs: Mapping[str, Path | str | None], outputs: Mapping[str, Path]) -> None:
-    """Raise SettingsError where a file would be written over one that is read, or over another.
+    """Raise SettingsError where a file would be written over one that is read, over another, or on a folder.
 
     inputs, outputs: files by what they are to the user, to be named in the message; inputs may be names
     that are no file, or None.
     """
     places = {Path(path).resolve(): name for name, path in inputs.items() if path is not None}
     for name, path in outputs.items():
+        if path.is_dir():
+            raise SettingsError(f"{path} is a folder and cannot be {name}; give a file's name.")
         other = places.setdefault(path.resolve(), name)
         if other != name:
             raise SettingsError(

@@ -426,7 +426,7 @@ def segment(
     }  # fmt: skip
     if confidence is None:
         prefix = "" if output.stem == "classes" else f"{output.stem}_"
-        confidence = output.with_name(f"{prefix}confidence.tif")
+        confidence = output.parent / f"{prefix}confidence.tif"
     details = run_shown(
         segment,
         image=image if "://" in image else Path(image),

@@ -182,6 +182,8 @@ class TrainingConfig(_Settings):
     def key(self, dataset_version: str, hashes: Mapping[str, str]) -> str:
         """Fingerprint of all that decides the weights; hashes: of the files that the config names."""
         fields = self.model_dump(mode="json", exclude=_NO_MATTER)
+        if not self.start_share:  # so that trainings of before it was known keep their key
+            del fields["start_share"]
         return fingerprint(fields, dataset_version, *([hashes] if hashes else []))
 
 

@@ -195,6 +195,7 @@ def test_other_mistakes(tmp_path: Path, model: Path) -> None:
     refused(tmp_path, "segment", path, *same, parts=("x.tif", "cannot be one file"))
     same = ("--model", model, "--output", path)
     refused(tmp_path, "segment", path, *same, parts=("image.tif", "cannot be one file"))
+    refused(tmp_path, "segment", path, "--model", model, "--output", ".", parts=("is a folder",))
     made = classes(tmp_path, [1, 2])
     refused(tmp_path, "vectorize", made, "--output", made, parts=("classes.tif", "one file"))
     refused(tmp_path, "summarize", made, "--output", made, parts=("classes.tif", "one file"))

@@ -337,7 +337,7 @@ def test_a_share_of_the_start_stays_in_the_weights(dataset: Path, tmp_path: Path
         for name in ("start", "far", "near")
     )
     floats = [name for name in far if far[name].is_floating_point()]
-    assert any(not torch.allclose(began[n], far[n], atol=1e-3) for n in floats)
+    assert any(not torch.allclose(near[n], far[n], rtol=4e-3, atol=4e-3) for n in floats)
     for name in floats:  # all three are stored as float16
         expected = far[name] + 0.25 * (began[name] - far[name])
         assert torch.allclose(near[name], expected, rtol=2e-3, atol=2e-3), name
