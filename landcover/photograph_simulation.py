@@ -14,6 +14,10 @@ from landcover.open_ground import bare_ground, fields, park, scrub, water, woods
 from landcover.quarter_style import STYLES
 
 
+FINEST, COARSEST = 0.3, 1.8
+"""Metres of a pixel, at least and at most."""
+
+
 @dataclass(frozen=True)
 class SceneKind:
     """What occurs in one kind of scene."""
@@ -60,7 +64,7 @@ def simulate_photograph(seed: int, side: int) -> tuple[NDArray[np.uint8], NDArra
 def ground_size(seed: int) -> float:
     """Metres of a pixel of the photograph with a seed, in whole centimetres from 0.3 to 1.8."""
     rng = np.random.default_rng([seed, 3])
-    return float(np.round(np.exp(rng.uniform(np.log(0.3), np.log(1.8))), 2))
+    return float(np.round(np.exp(rng.uniform(np.log(FINEST), np.log(COARSEST))), 2))
 
 
 def paint_scene(rng: np.random.Generator, side: int, ground: float) -> AerialCanvas:

@@ -15,7 +15,7 @@ from rasterio import Affine
 from landcover.errors import SettingsError
 from landcover.landscape import build_landscape
 from landcover.legend import LandClass, Legend
-from landcover.photograph_simulation import ground_size, simulate_photograph
+from landcover.photograph_simulation import COARSEST, ground_size, simulate_photograph
 from landcover.simulation import COARSE_BANDS, LEGEND, Moment, Scenery, double, sensor_noise
 from landcover.spectra import BANDS
 from pipeline.artifacts import write_text
@@ -43,8 +43,6 @@ _CORNER = (399_360, 5_373_440)
 _BLOCK = 256
 """Pixels of a block; regions begin at whole multiples, so that blocks are not cut."""
 _PIXEL = 10
-_COARSEST = 1.8
-"""Metres of a photograph's pixel, at most."""
 _FIRST_DAY, _LAST_DAY = 150, 250
 
 Picture = tuple[NDArray[np.generic], NDArray[np.uint8]]
@@ -86,7 +84,8 @@ def simulate_dataset(
 
     Each region is a cloudless image with the class of every pixel known: of a summer's day, surface
     reflectance x 10000 in six bands, or a photograph, 1 to 255 in red, green and blue. size: side of a
-    region, pixels. seed: another one gives other regions. Raises SettingsError for a size that cannot be, or a folder that holds something.
+    region, pixels. seed: another one gives other regions. Raises SettingsError for a size that cannot
+    be, or a folder that holds something.
     """
     simulator = _SIMULATORS[kind]
     if size < 64 or size % 2 or size > 4096:
@@ -184,7 +183,7 @@ def _blocks_apart(size: int) -> int:
 
 def _photographs_apart(size: int) -> int:
     """One block for each photograph, whose pixels differ in size."""
-    return int(size * _COARSEST) + 1
+    return int(size * COARSEST) + 1
 
 
 _SIMULATORS: dict[Kind, _Simulator] = {
