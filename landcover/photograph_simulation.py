@@ -13,7 +13,6 @@ from landcover.main_road import lay_road, main_road, ramps, roundabout, tracks
 from landcover.open_ground import bare_ground, fields, park, scrub, water, woods
 from landcover.quarter_style import STYLES
 
-
 FINEST, COARSEST = 0.3, 1.8
 """Metres of a pixel, at least and at most."""
 
