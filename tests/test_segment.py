@@ -26,6 +26,7 @@ from landcover.legend import LandClass, Legend
 from landcover.models import Checkpoint, ModelSpec, load_checkpoint, save_checkpoint
 from landcover.runtimes import available, open_runtime
 from landcover.tiling import TileGrid
+from pipeline.artifacts import check_distinct
 from pipeline.band_segmenter import segment_rows
 from pipeline.segment import segment, segment_image
 from pipeline.strip_reader import open_image
@@ -342,16 +343,22 @@ def test_a_model_that_gives_no_numbers_leaves_nothing_behind(tmp_path: Path) -> 
 
 
 def test_an_output_that_cannot_be_written_leaves_the_other_unmade(
-    tmp_path: Path, model: Path
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The class raster does not appear when the confidence raster fails."""
     write_image(tmp_path / "image.tif", 80, 80)
-    (tmp_path / "p.tif").mkdir()  # a folder is in the way of the rename
+
+    def someone_makes_a_folder_later(*files: object) -> None:
+        check_distinct(*files)
+        (tmp_path / "p.tif").mkdir()  # now it is in the way of the rename
+
+    monkeypatch.setattr("pipeline.segment.check_distinct", someone_makes_a_folder_later)
     with pytest.raises(OSError, match=r"p\.tif"):
         segment(
             image=tmp_path / "image.tif", model=model, classes=tmp_path / "c.tif",
             confidence=tmp_path / "p.tif", device="cpu",
         )  # fmt: skip
+    monkeypatch.undo()
     # What was computed is not lost: with the way free, the map is made of it.
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.tif.shards", "image.tif", "p.tif"]
     (tmp_path / "p.tif").rmdir()
