@@ -7,6 +7,9 @@ from scipy.ndimage import gaussian_filter
 from landcover.aerial_canvas import AerialCanvas
 from landcover.noise import Floats
 
+_DARKEST = 0.2
+"""Least mean of a photograph before its gamma; darker ones are exposed longer."""
+
 
 def aerial_camera(canvas: AerialCanvas) -> NDArray[np.uint8]:
     """Photograph a canvas under a random sun: (rows, cols, 3)."""
@@ -72,6 +75,7 @@ def _expose(rng: np.random.Generator, light: Floats) -> NDArray[np.uint8]:
     haze = rng.uniform(0, 0.22) * np.array([0.75, 0.9, 1.0]) * rng.uniform(0.5, 1)
     cast = rng.uniform(0.75, 1.2) * np.exp(rng.normal(0, 0.06, 3))
     light = light * np.asarray(cast * (1 - haze), np.float32) + np.asarray(haze * 0.7, np.float32)
+    light *= np.float32(max(1.0, _DARKEST / light.mean()))  # as whoever develops it would
     np.clip(light, 0, 1.2, out=light)
     light **= np.float32(rng.uniform(0.75, 1.3))
     contrast, middle = rng.uniform(0.85, 1.35), rng.uniform(0.35, 0.5)

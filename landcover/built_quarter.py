@@ -139,7 +139,7 @@ def _walls(canvas: AerialCanvas, corners: Reals, allowed: Mask) -> None:
         canvas.fill(wall, canvas.palette.canopy[0], VEGETATION, 0.15)
         canvas.height[wall] = 1.6
     else:
-        canvas.color[wall] = canvas.palette.paving[0] * rng.uniform(0.8, 1.15)
+        canvas.fill(wall, canvas.palette.paving[0] * rng.uniform(0.8, 1.15), LAND)
         canvas.height[wall] = rng.uniform(1.2, 2.4)
 
 

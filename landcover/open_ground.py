@@ -85,13 +85,15 @@ def fields(canvas: AerialCanvas, where: Mask) -> None:
     cell = np.floor(shifted).astype(np.int32)
     key = scramble(strip, cell, int(rng.integers(2**31)))
     bare = (key & 255) < 256 * rng.uniform(0.2, 0.6)
-    colors = np.concatenate([palette.soil[1:], palette.lawn, palette.lawn * (0.8, 0.9, 0.6)])
+    ploughed = palette.soil[1:] * rng.uniform(0.4, 1.05, (3, 1))  # moist soil is dark
+    colors = np.concatenate([ploughed, palette.lawn, palette.lawn * (0.8, 0.9, 0.6)])
     kind = np.where(bare, (key >> 8) % 3, 3 + (key >> 8) % 8)
     color = np.asarray(colors, np.float32)[kind]
-    spacing = np.where(key & 1024, np.float32(1.0), np.float32(1.5)) * np.float32(
+    sown = scramble(strip, cell, int(rng.integers(2**31)))
+    spacing = np.where(sown & 1, np.float32(1.0), np.float32(1.5)) * np.float32(
         rng.uniform(3.0, 9.0)
     )
-    furrow = np.sin(np.where(key & 2048, u, v) * np.float32(2 * np.pi) / spacing)
+    furrow = np.sin(np.where(sown & 2, u, v) * np.float32(2 * np.pi) / spacing)
     color *= (1 + np.float32(0.07) * furrow)[..., None]
     canvas.fill(ground, color[ground], LAND, 0.09, 0.14)
     canvas.labels[ground & ~bare] = VEGETATION

@@ -43,7 +43,7 @@ SCENES = {
     "park": SceneKind(0.7, ("park", "park", "villas", "woods"), (0, 2), (1, 2), (("lagoon", 0.8),)),
     "desert": SceneKind(0.7, ("desert", "desert", "scrub"), (0, 1), (1, 2), (("lagoon", 0.35),)),
     "town": SceneKind(1.6, ("town", "town", "town", "towers", "terraces", "park"), (0, 2), (1, 3), (("river", 0.3), ("lagoon", 0.1))),
-    "farmland": SceneKind(0.6, ("fields", "fields", "fields", "woods", "suburb"), (0, 2), (1, 1), (("river", 0.4), ("lagoon", 0.2))),
+    "farmland": SceneKind(1.0, ("fields", "fields", "fields", "woods", "suburb"), (0, 2), (1, 1), (("river", 0.4), ("lagoon", 0.2))),
     "wild": SceneKind(0.6, ("woods", "mangrove", "scrub", "fields"), (0, 1), (1, 1), (("river", 0.5), ("lagoon", 0.6))),
     "site": SceneKind(0.9, ("site", "site", "desert", "towers"), (0, 2), (1, 3)),
 }  # fmt: skip

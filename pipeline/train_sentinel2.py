@@ -84,6 +84,8 @@ class Options:
     """Number of simulated regions for the figures in the checkpoint."""
     learning_rate: float = 8e-4
     seed: int = 0
+    precision: str = "fp32"
+    """fp32, or bf16: convolutions in bfloat16, up to twice as fast where the processor has it."""
     workers: int = 2
 
 
@@ -145,7 +147,10 @@ def fine_tune(
         made, truth = draw_simulated(regions, options, rng)
         real, sets = draw_real(scenes, options, rng)
         images = torch.cat([made[:, : len(spec.bands)], real])
-        logits = network(((images - mean) / std).contiguous(memory_format=torch.channels_last))
+        seen = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16"):
+            logits = network(seen)
+        logits = logits.float()
         parts = torch.stack(
             [
                 segmentation_loss(logits[: len(made)], truth),
@@ -376,6 +381,8 @@ def main() -> None:
     )
     parser.add_argument("--cache", type=Path, help="folder that keeps the simulated regions")
     parser.add_argument("--threads", type=int, help="threads of torch")
+    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default=defaults.precision)
     for name in ("steps", "seed", "regions", "simulated", "real", "workers"):
         parser.add_argument(f"--{name}", type=int, default=getattr(defaults, name))
     given = vars(parser.parse_args())

@@ -1,5 +1,6 @@
 """Simulated photographs from the air: what is in them, and what their light does."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
-from landcover.aerial_camera import cast_shadows
-from landcover.aerial_canvas import BUILDING, VEGETATION, AerialCanvas, Boxes
+from landcover.aerial_camera import aerial_camera, cast_shadows
+from landcover.aerial_canvas import BUILDING, LAND, ROAD, VEGETATION, AerialCanvas, Boxes
 from landcover.aerial_palette import aerial_palette
 from landcover.built_quarter import built_quarter
+from landcover.main_road import MainRoad, lay_road
 from landcover.photograph_simulation import ground_size, simulate_photograph
 from landcover.quarter_style import STYLES
 from landcover.street_life import plant_trees
@@ -27,9 +29,9 @@ def pictures() -> list[Picture]:
     return [simulate_photograph(seed, 200) for seed in range(12)]
 
 
-def bare(ground: float, side: int = 200) -> AerialCanvas:
+def bare(ground: float, side: int = 200, seed: int = 5) -> AerialCanvas:
     """A canvas of plain soil."""
-    rng = np.random.default_rng(5)
+    rng = np.random.default_rng(seed)
     return AerialCanvas(rng, side, ground, aerial_palette(rng))
 
 
@@ -123,6 +125,39 @@ def test_houses_stand_above_the_ground_and_keep_their_size() -> None:
         assert canvas.height[roofs].min() > 1
     assert all(0.1 < share < 0.6 for share in shares)
     assert abs(shares[0] - shares[1]) < 0.05
+
+
+def test_no_verge_cuts_a_road_laid_before() -> None:
+    """Where two avenues with medians cross, all that was carriageway of the first stays road."""
+    canvas = bare(0.5, 400)
+    first, second = (
+        MainRoad(np.array([100.0, 100.0]), angle, (0.0, 0.0), canvas.extent, lanes=2, median=6.0)
+        for angle in (0.1, 1.4)
+    )
+    lay_road(canvas, first)
+    paved = canvas.labels == ROAD
+    lay_road(canvas, second)
+    low = canvas.height < 1  # crowns of an avenue may hang over it
+    assert (canvas.labels[paved & low] == ROAD).all()
+    assert (canvas.labels == ROAD).sum() > 1.5 * paved.sum()
+
+
+def test_a_wall_round_a_lawn_is_no_lawn() -> None:
+    """Between the houses all that is high is wall, and land; the lawns are low."""
+    canvas = bare(0.3, 400, seed=6)  # no hedges
+    style = replace(STYLES["villas"], wall=1.0, lawn=1.0, trees=0.0, pool=0.0, parking=0.0)
+    built_quarter(canvas, np.ones_like(canvas.free), style)
+    wall = (canvas.height > 1) & (canvas.labels != BUILDING)
+    assert wall.sum() > 1000
+    assert (canvas.labels[wall] == LAND).all()
+    assert (canvas.labels == VEGETATION).mean() > 0.1
+
+
+def test_a_dark_place_is_exposed_longer() -> None:
+    """A photograph of nearly black ground is no black picture."""
+    canvas = bare(0.5)
+    canvas.color[:] = 0.02
+    assert aerial_camera(canvas).mean() > 25
 
 
 def test_the_command_writes_photographs(tmp_path: Path) -> None:
