@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from landcover.checkpoint import Checkpoint
 from landcover.errors import CheckpointError, SettingsError
-from landcover.models import Checkpoint, ModelSpec
+from landcover.model_spec import ModelSpec
 
 MULTIPLE = 8
 """Channels are left in multiples of it, as CPUs compute so many at a time."""

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, cast
 
+from landcover.checkpoint import Checkpoint
 from landcover.errors import CheckpointError
-from landcover.models import Checkpoint, ModelSpec
+from landcover.model_spec import ModelSpec
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,9 +6,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from landcover.checkpoint import Checkpoint
 from landcover.errors import CheckpointError, SettingsError
 from landcover.exported_network import ExportedNetwork, read_openvino
-from landcover.models import Checkpoint
 from landcover.openvino_runtime import OpenVinoRuntime
 from landcover.runtime import Runtime, window_shape
 

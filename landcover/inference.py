@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from landcover.errors import CheckpointError
-from landcover.models import ModelSpec
+from landcover.model_spec import ModelSpec
 from landcover.runtime import Runtime, from_bfloat16
 
 Reflectance = Callable[[float, float], tuple[NDArray[np.float64], NDArray[np.float64]]]

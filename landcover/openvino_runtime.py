@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from landcover.checkpoint import Checkpoint, StoredNetwork
 from landcover.errors import SettingsError
-from landcover.models import Checkpoint, StoredNetwork
 from landcover.runtime import dtype_of, precision_of, window_shape
 
 if TYPE_CHECKING:

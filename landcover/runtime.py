@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from landcover.models import Checkpoint
+from landcover.checkpoint import Checkpoint
 
 
 class Runtime(Protocol):

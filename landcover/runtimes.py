@@ -5,9 +5,9 @@ torch is imported only where it is needed: a run by OpenVINO does without.
 
 from typing import TYPE_CHECKING
 
+from landcover.checkpoint import Checkpoint
 from landcover.errors import SettingsError
 from landcover.exported_network import ExportedNetwork
-from landcover.models import Checkpoint
 from landcover.openvino_runtime import OpenVinoRuntime, check_openvino, openvino_capabilities
 from landcover.runtime import Runtime, usable_cpus
 

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from landcover.checkpoint import Checkpoint
 from landcover.errors import SettingsError
-from landcover.models import Checkpoint
 from landcover.runtime import dtype_of, precision_of, window_shape
 
 _LARGEST_GROUP = 64

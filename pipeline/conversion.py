@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landcover import errors
+from landcover.checkpoint import Checkpoint
 from landcover.errors import LandcoverError, RasterError, SettingsError
-from landcover.models import Checkpoint, describe_checkpoint, load_checkpoint
+from landcover.models import describe_checkpoint, load_checkpoint
 from landcover.openvino_runtime import convert
 from landcover.runtime import window_shape
 from landcover.runtimes import open_runtime

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from landcover.checkpoint import Checkpoint
 from landcover.errors import CheckpointError, SettingsError
 from landcover.exported_network import (
     PRECISION,
@@ -24,7 +25,7 @@ from landcover.exported_network import (
     ExportedNetwork,
     read_openvino,
 )
-from landcover.models import Checkpoint, load_checkpoint
+from landcover.models import load_checkpoint
 from landcover.one_size import for_one_size
 from pipeline.artifacts import Report, atomic_path, write_json
 from pipeline.dataset import Dataset, load_dataset

@@ -9,10 +9,11 @@ from pytorch_lightning import LightningModule
 from torch import nn
 
 from landcover.augmentation import Batch
+from landcover.checkpoint import Checkpoint
 from landcover.errors import CheckpointError
 from landcover.losses import Loss, distillation
 from landcover.metrics import ErrorMatrix
-from landcover.models import Checkpoint, ModelSpec
+from landcover.model_spec import ModelSpec
 from pipeline.chip_stream import batch_seed
 from pipeline.joint_legend import joint_legend
 from pipeline.training_config import TrainingConfig

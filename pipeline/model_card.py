@@ -11,8 +11,10 @@ from rich.text import Text
 from safetensors import safe_open
 
 from landcover.errors import CheckpointError, SettingsError
+from landcover.exported_network import RUNTIMES
 from landcover.legend import Legend
-from landcover.models import EXPORTED, ModelSpec, load_checkpoint, read_spec
+from landcover.model_spec import ModelSpec
+from landcover.models import load_checkpoint, read_spec
 from landcover.networks import ARCHITECTURES
 from pipeline.artifacts import file_hash, write_text
 from pipeline.page import plain
@@ -85,7 +87,7 @@ def parameters(path: Path) -> int | None:
 
     None for an exported file, where some are folded into others.
     """
-    if path.suffix.lower() in EXPORTED:
+    if path.suffix.lower() in RUNTIMES:
         return None
     with safe_open(path, framework="numpy") as stream:
         names = [name for name in stream.keys() if not name.endswith(_STATISTICS)]  # noqa: SIM118 - no iterator

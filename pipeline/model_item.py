@@ -9,7 +9,9 @@ import pystac
 import torch
 
 from landcover.errors import CheckpointError
-from landcover.models import EXPORTED, ModelSpec, read_spec
+from landcover.exported_network import RUNTIMES
+from landcover.model_spec import ModelSpec
+from landcover.models import read_spec
 from landcover.networks import ARCHITECTURES
 from pipeline.artifacts import file_hash, write_json
 from pipeline.model_card import parameters
@@ -31,7 +33,7 @@ def write_model_item(model: Path, output: Path, name: str | None = None) -> dict
     extension's examples do. Scaling and normalisation are given as one, for stored values.
     Raises CheckpointError as `read_spec` does, and for an exported file, of which it would be wrong.
     """
-    if model.suffix.lower() in EXPORTED:
+    if model.suffix.lower() in RUNTIMES:
         raise CheckpointError(
             f"{model} is an exported model; give the checkpoint that it was made from."
         )

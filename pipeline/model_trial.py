@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
+from landcover.checkpoint import Checkpoint
 from landcover.errors import CheckpointError, DatasetError
 from landcover.legend import NODATA
 from landcover.metrics import ErrorMatrix
-from landcover.models import Checkpoint, ModelSpec
+from landcover.model_spec import ModelSpec
 from landcover.runtime import Runtime
 from landcover.runtimes import open_runtime
 from pipeline.artifacts import Report

@@ -9,8 +9,10 @@ from typing import Any
 from torch import nn
 
 from landcover.channel_pruning import prune_decoder
+from landcover.checkpoint import Checkpoint
 from landcover.errors import SettingsError
-from landcover.models import Checkpoint, ModelSpec, load_checkpoint, save_checkpoint
+from landcover.model_spec import ModelSpec
+from landcover.models import load_checkpoint, save_checkpoint
 from pipeline.artifacts import Report, atomic_path, write_json
 from pipeline.dataset import load_dataset
 from pipeline.export_model import BUDGET

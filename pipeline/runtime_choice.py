@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landcover.checkpoint import Checkpoint
 from landcover.errors import LandcoverError, SettingsError
 from landcover.exported_network import ExportedNetwork
-from landcover.models import Checkpoint
 from landcover.runtime import Runtime, from_bfloat16, to_bfloat16, usable_cpus
 from landcover.runtimes import available, find_device, open_runtime
 from pipeline.artifacts import fingerprint, versions, write_json

@@ -17,18 +17,13 @@ import rasterio
 from numpy.typing import NDArray
 
 from landcover.blending import PROBABILITY_STEPS
+from landcover.checkpoint import Checkpoint, StoredNetwork
 from landcover.errors import CheckpointError, SettingsError
-from landcover.exported_network import ExportedNetwork
+from landcover.exported_network import RUNTIMES, ExportedNetwork
 from landcover.inference import Predictor, gather, scaling
 from landcover.legend import Legend
-from landcover.models import (
-    EXPORTED,
-    Checkpoint,
-    ModelSpec,
-    StoredNetwork,
-    describe_checkpoint,
-    load_checkpoint,
-)
+from landcover.model_spec import ModelSpec
+from landcover.models import describe_checkpoint, load_checkpoint
 from landcover.openvino_runtime import check_openvino
 from landcover.runtime import Runtime
 from landcover.runtimes import OPENVINO, open_runtime
@@ -119,7 +114,7 @@ def segment(
     check_distinct(given if "://" in str(image) else given | {"the image": Path(image)}, outputs)
     # By OpenVINO a checkpoint is run from a copy that another process makes: this one needs no torch.
     copied = runtime in OPENVINO and device in {"auto", "cpu"}
-    copied = copied and not any(path.suffix.lower() in EXPORTED for path in models)
+    copied = copied and not any(path.suffix.lower() in RUNTIMES for path in models)
     checkpoints = [describe_checkpoint(p) if copied else load_checkpoint(p) for p in models]
     spec = checkpoints[0].spec
     source = open_image(image, spec.bands)

@@ -25,12 +25,8 @@ from landcover.exported_network import ExportedNetwork
 from landcover.losses import IGNORED, balanced_weights, sum_of_losses
 from landcover.metrics import ErrorMatrix
 from landcover.model_library import model_library
-from landcover.models import (
-    ModelSpec,
-    load_checkpoint,
-    read_spec,
-    save_checkpoint,
-)
+from landcover.model_spec import ModelSpec
+from landcover.models import load_checkpoint, read_spec, save_checkpoint
 from landcover.networks import STEP
 from landcover.runtimes import find_device
 from pipeline.artifacts import Report, atomic_path, file_hash, only_run, write_json

@@ -23,7 +23,8 @@ from torch.nn import functional
 from landcover.countries import random_options
 from landcover.landscape import LandscapeOptions, build_landscape
 from landcover.metrics import ErrorMatrix
-from landcover.models import ModelSpec, load_checkpoint, save_checkpoint
+from landcover.model_spec import ModelSpec
+from landcover.models import load_checkpoint, save_checkpoint
 from landcover.noise import Floats
 from landcover.simulation import (
     COARSE_BANDS,

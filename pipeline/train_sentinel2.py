@@ -20,7 +20,8 @@ from torch import nn
 from landcover.errors import SettingsError
 from landcover.losses import set_cross_entropy
 from landcover.metrics import ErrorMatrix
-from landcover.models import ModelSpec, load_checkpoint, save_checkpoint
+from landcover.model_spec import ModelSpec
+from landcover.models import load_checkpoint, save_checkpoint
 from landcover.simulation import LEGEND
 from landcover.spectra import BANDS
 from landcover.spectral_rules import GREEN, UNGROWN, WATER, Bits, one_of
@@ -381,7 +382,10 @@ def main() -> None:
     )
     parser.add_argument("--cache", type=Path, help="folder that keeps the simulated regions")
     parser.add_argument("--threads", type=int, help="threads of torch")
-    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
+    for name in ("learning-rate", "keep"):
+        parser.add_argument(
+            f"--{name}", type=float, default=getattr(defaults, name.replace("-", "_"))
+        )
     parser.add_argument("--precision", choices=("fp32", "bf16"), default=defaults.precision)
     for name in ("steps", "seed", "regions", "simulated", "real", "workers"):
         parser.add_argument(f"--{name}", type=int, default=getattr(defaults, name))

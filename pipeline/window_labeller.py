@@ -11,10 +11,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from landcover.checkpoint import Checkpoint
 from landcover.errors import CheckpointError
 from landcover.inference import Predictor, Strip, as_float32
 from landcover.legend import NODATA
-from landcover.models import Checkpoint
 from landcover.runtimes import open_runtime
 from landcover.tiling import mirror
 from pipeline.band_names import standard_name

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from landcover.checkpoint import Checkpoint
 from landcover.losses import IGNORED
 from landcover.metrics import ErrorMatrix
-from landcover.models import Checkpoint, load_checkpoint
+from landcover.models import load_checkpoint
 from pipeline.chip_stream import stack
 from pipeline.dataset import Dataset, load_dataset
 from pipeline.learner import count, normalised

@@ -19,7 +19,8 @@ from rasterio.errors import RasterioError
 from shapely.geometry import Polygon, box, mapping, shape
 
 from landcover.legend import Legend
-from landcover.models import ModelSpec, read_spec, save_checkpoint
+from landcover.model_spec import ModelSpec
+from landcover.models import read_spec, save_checkpoint
 from pipeline.cog import CogProfile, open_cog
 from tests.command import landcover
 from tests.limited import Outcome, landcover_each

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landcover.channel_pruning import left, prune_decoder
+from landcover.checkpoint import Checkpoint
 from landcover.errors import CheckpointError, SettingsError
 from landcover.legend import LandClass, Legend
-from landcover.models import Checkpoint, ModelSpec, load_checkpoint, save_checkpoint
+from landcover.model_spec import ModelSpec
+from landcover.models import load_checkpoint, save_checkpoint
 from pipeline.job import DEFAULT_MODEL
 from tests.command import landcover
 

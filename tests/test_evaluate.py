@@ -15,9 +15,11 @@ from PIL import Image
 from rasterio import Affine
 from torch import nn
 
+from landcover.checkpoint import Checkpoint
 from landcover.errors import CheckpointError, DatasetError, LegendError, SettingsError
 from landcover.legend import LandClass, Legend
-from landcover.models import Checkpoint, ModelSpec, load_checkpoint, save_checkpoint
+from landcover.model_spec import ModelSpec
+from landcover.models import load_checkpoint, save_checkpoint
 from landcover.runtimes import available
 from pipeline.accuracy import assess
 from pipeline.dataset import Dataset, load_dataset

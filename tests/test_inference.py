@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from landcover.checkpoint import Checkpoint
 from landcover.errors import CheckpointError
 from landcover.inference import Predictor, Strip, gather
 from landcover.legend import Legend
-from landcover.models import Checkpoint, ModelSpec
+from landcover.model_spec import ModelSpec
 from landcover.runtime import from_bfloat16, to_bfloat16
 from landcover.runtimes import open_runtime
 from landcover.validity import mark_valid

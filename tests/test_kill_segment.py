@@ -21,7 +21,8 @@ import torch
 from torch import nn
 
 from landcover.legend import LandClass, Legend
-from landcover.models import ModelSpec, save_checkpoint
+from landcover.model_spec import ModelSpec
+from landcover.models import save_checkpoint
 
 ROOT = Path(__file__).parent.parent
 KILLS = int(os.environ.get("LANDCOVER_KILLS", "1"))

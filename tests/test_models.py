@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 
 from landcover.errors import CheckpointError
 from landcover.legend import LandClass, Legend
-from landcover.models import ModelSpec, load_checkpoint, save_checkpoint
+from landcover.model_spec import ModelSpec
+from landcover.models import load_checkpoint, save_checkpoint
 
 SPEC = ModelSpec(
     encoder="tu-mobilenetv3_small_050",

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from landcover.errors import CheckpointError, DatasetError, SettingsError
-from landcover.models import ModelSpec, load_checkpoint, save_checkpoint
+from landcover.model_spec import ModelSpec
+from landcover.models import load_checkpoint, save_checkpoint
 from pipeline.dataset import load_dataset
 from pipeline.prune_model import _chip, prune_model
 from pipeline.train import train

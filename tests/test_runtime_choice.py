@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 import pipeline.runtime_choice
+from landcover.checkpoint import Checkpoint
 from landcover.errors import SettingsError
 from landcover.legend import Legend
-from landcover.models import Checkpoint, ModelSpec
+from landcover.model_spec import ModelSpec
 from landcover.runtimes import available, open_runtime
 from pipeline.runtime_choice import Choice, choose_runtime
 

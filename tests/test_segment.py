@@ -20,10 +20,12 @@ from rio_cogeo import cog_validate
 from torch import nn
 
 import pipeline.segment
+from landcover.checkpoint import Checkpoint
 from landcover.errors import CheckpointError, LandcoverError, RasterError, SettingsError
 from landcover.inference import Predictor
 from landcover.legend import LandClass, Legend
-from landcover.models import Checkpoint, ModelSpec, load_checkpoint, save_checkpoint
+from landcover.model_spec import ModelSpec
+from landcover.models import load_checkpoint, save_checkpoint
 from landcover.runtimes import available, open_runtime
 from landcover.tiling import TileGrid
 from pipeline.artifacts import check_distinct

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from landcover.checkpoint import Checkpoint
 from landcover.errors import SettingsError
 from landcover.metrics import ErrorMatrix
-from landcover.models import Checkpoint, load_checkpoint
+from landcover.models import load_checkpoint
 from landcover.simulation import LEGEND
 from landcover.spectra import BANDS
 from landcover.spectral_rules import BARE, BUILT, CROPS, GREEN, SOIL, UNGROWN, WATER

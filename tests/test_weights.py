@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from rasterio.vrt import WarpedVRT
 
-from landcover.models import Checkpoint, load_checkpoint
+from landcover.checkpoint import Checkpoint
+from landcover.models import load_checkpoint
 from landcover.simulation import LEGEND
 from landcover.spectra import BANDS
 from pipeline.job import DEFAULT_MODEL

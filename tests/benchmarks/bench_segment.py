@@ -40,8 +40,10 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+from landcover.checkpoint import Checkpoint
 from landcover.legend import LandClass, Legend
-from landcover.models import Checkpoint, ModelSpec, load_checkpoint, save_checkpoint
+from landcover.model_spec import ModelSpec
+from landcover.models import load_checkpoint, save_checkpoint
 from landcover.tiling import TileGrid
 
 if TYPE_CHECKING:  # torch takes seconds: only processes that measure import it
