@@ -111,6 +111,9 @@ def draw_real(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Real chips, (n, bands, side, side) reflectance, and their sets of classes, (n, side, side)."""
     weights = np.array([1.0 if min(scene.labels.shape[1:]) > _SMALL else 0.5 for scene in scenes])
+    if not options.real:
+        channels, side = scenes[0].images.shape[1], options.side
+        return torch.empty(0, channels, side, side), torch.empty(0, side, side, dtype=torch.uint8)
     images, labels = [], []
     for _ in range(options.real):
         scene = scenes[int(rng.choice(len(scenes), p=weights / weights.sum()))]
