@@ -83,14 +83,13 @@ prefect: .prefect/.ready ## Do the runs that the Prefect server at PREFECT_API_U
 weights: setup ## Train the shipped demo weights again (about 40 minutes on 2 cores)
 	@$(BIN)/python -m pipeline.train_demo --out pipeline/weights/demo.safetensors
 
-weights-sentinel2: setup ## Train the shipped Sentinel-2 weights again, needs LANDCOVER_SHARED_DATA (about 75 minutes)
+RGBN := outputs/train/sentinel2-rgbn
+TRAIN_RGBN = $(BIN)/python -m pipeline.train_sentinel2 --bands 4 --regions 300 --precision bf16 --cache $(RGBN)/regions
+weights-sentinel2: setup ## Train the shipped Sentinel-2 weights again, needs LANDCOVER_SHARED_DATA (about an hour on 2 cores)
 	@$(BIN)/python -m pipeline.train_sentinel2 --out pipeline/weights/sentinel2.safetensors
-	@mkdir -p outputs/train/sentinel2-rgbn
-	@$(BIN)/python -m pipeline.train_sentinel2 --bands 4 --steps 4000 --regions 240 --simulated 11 --real 4 --learning-rate 2e-3 \
-		--precision bf16 --threads 1 --start pipeline/weights/sentinel2.safetensors --out outputs/train/sentinel2-rgbn/a.safetensors
-	@$(BIN)/python -m pipeline.train_sentinel2 --bands 4 --steps 4000 --regions 300 --simulated 12 --real 3 --learning-rate 2e-3 \
-		--precision bf16 --threads 1 --seed 1 --keep 0 --start outputs/train/sentinel2-rgbn/a.safetensors \
-		--out pipeline/weights/sentinel2-rgbn.safetensors
+	@$(TRAIN_RGBN) --steps 3500 --simulated 15 --real 0 --learning-rate 2e-3 --start pipeline/weights/sentinel2.safetensors \
+		--out $(RGBN)/simulated.safetensors
+	@$(TRAIN_RGBN) --steps 500 --keep 0.5 --start $(RGBN)/simulated.safetensors --out pipeline/weights/sentinel2-rgbn.safetensors
 
 weights-aerial: setup ## Train the shipped aerial weights again, needs LANDCOVER_SHARED_DATA (75 minutes on one core)
 	@test -e outputs/train/photographs/dataset.yml || $(BIN)/landcover dataset simulate --kind photograph --regions 150 \

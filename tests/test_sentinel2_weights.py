@@ -43,7 +43,7 @@ ROOT = Path(__file__).parent.parent
 NAMES = ("sentinel2", "sentinel2-rgbn")
 SLOVENIA = {"sentinel2": 0.85, "sentinel2-rgbn": 0.80}
 """Least overall accuracy by class in the held-out quarters; a little below what was measured."""
-SIMULATED = {"sentinel2": 0.80, "sentinel2-rgbn": 0.70}
+SIMULATED = {"sentinel2": 0.80, "sentinel2-rgbn": 0.77}
 """Least mean IoU on simulated seeds; without shortwave infrared, plants and soils look more alike."""
 
 
@@ -128,7 +128,7 @@ def test_austria_with_four_bands(shared_data: Path):
 
 
 def test_simulated_seeds_never_seen(named: tuple[str, Checkpoint]):
-    """Two seeds used for nothing else in training: mean IoU 0.80 at least with six bands, 0.70 with four."""
+    """Two seeds used for nothing else in training: mean IoU 0.80 at least with six bands, 0.77 with four."""
     name, checkpoint = named
     count = len(checkpoint.spec.bands)
     regions = [simulate_region(seed, varied=False) for seed in (7, 42)]
