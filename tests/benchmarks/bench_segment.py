@@ -479,7 +479,7 @@ def note(cpu: str) -> str:
         return "bf16 by AMX: the goals are about this kind of machine."
     if "bf16" in cpu:
         return (
-            "bf16 in hardware, but without AMX, where it is up to three times as fast as float32 (Zen 5) or no "
+            "bf16 in hardware, but without AMX, where it is two to three times as fast as float32 (Zen 5) or no "
             "faster (Xeon): goals of speed over peers were set for machines with AMX, and 8x is not to be expected here."
         )
     return (
