@@ -15,8 +15,8 @@ import rasterio.transform
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from landcover.checkpoint_file import read_spec
 from landcover.legend import Legend
-from landcover.models import read_spec
 from pipeline.model_source import SHIPPED
 from pipeline.segment import segment
 

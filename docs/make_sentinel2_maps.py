@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from landcover.checkpoint import Checkpoint
+from landcover.checkpoint_file import load_checkpoint
 from landcover.legend import Legend
-from landcover.models import load_checkpoint
 from pipeline.sentinel2_scenes import CITIES, HELD_OUT_CITIES, Scene, read_austria, read_city
 from pipeline.train_sentinel2 import CREDIT, predict
 

@@ -82,16 +82,16 @@ def lay_road(canvas: AerialCanvas, road: MainRoad) -> Reals:
     rng, palette = canvas.rng, canvas.palette
     signed, along = road.beside(canvas)
     away = np.abs(signed)
-    verge = (away < road.half + rng.uniform(1, 14)) & (canvas.labels != WATER) & ~canvas.closed
+    open_ = ~canvas.closed  # no verge or median cuts roads and ramps laid before
+    verge = (away < road.half + rng.uniform(1, 14)) & (canvas.labels != WATER) & open_
     paved = away < road.half
-    crossed = canvas.closed.copy()  # roads and ramps laid before: no verge or median cuts them
     green = rng.random() < 0.3
     color = palette.lawn[1] if green else palette.soil[rng.integers(2)]
     canvas.fill(verge & ~paved, color, VEGETATION if green else LAND)
     canvas.fill(paved, palette.asphalt[rng.integers(3)] * rng.uniform(0.8, 1.2), ROAD, 0.04, 0.04)
     _surface(canvas, road, paved, away[paved], along[paved])
     if road.median:
-        _median(canvas, road, (away < road.median / 2) & ~crossed)
+        _median(canvas, road, (away < road.median / 2) & open_)
     canvas.free &= ~verge & ~paved
     canvas.closed |= paved
     _traffic(canvas, road)

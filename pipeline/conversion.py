@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from landcover import errors
 from landcover.checkpoint import Checkpoint
+from landcover.checkpoint_file import describe_checkpoint, load_checkpoint
 from landcover.errors import LandcoverError, RasterError, SettingsError
-from landcover.models import describe_checkpoint, load_checkpoint
 from landcover.openvino_runtime import convert
 from landcover.runtime import window_shape
 from landcover.runtimes import open_runtime

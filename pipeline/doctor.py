@@ -87,8 +87,8 @@ def _disk() -> Check:
 
 
 def _weights() -> Check:
+    from landcover.checkpoint_file import read_spec
     from landcover.errors import CheckpointError
-    from landcover.models import read_spec
     from pipeline.job import DEFAULT_MODEL
 
     try:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from landcover.boundaries import check_tolerances
 from landcover.calibration import fit_temperature
 from landcover.checkpoint import Checkpoint
+from landcover.checkpoint_file import load_checkpoint, save_checkpoint
 from landcover.errors import CheckpointError, DatasetError, SettingsError
 from landcover.exported_network import ExportedNetwork
 from landcover.legend import Legend
 from landcover.metrics import ErrorMatrix
-from landcover.models import load_checkpoint, save_checkpoint
 from pipeline.artifacts import Report, atomic_path, file_hash, write_json, write_text
 from pipeline.baselines import forest_baseline, majority_baseline
 from pipeline.chip_picture import chip_picture

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from landcover.checkpoint import Checkpoint
+from landcover.checkpoint_file import load_checkpoint
 from landcover.errors import CheckpointError, SettingsError
 from landcover.exported_network import (
     PRECISION,
@@ -25,7 +26,6 @@ from landcover.exported_network import (
     ExportedNetwork,
     read_openvino,
 )
-from landcover.models import load_checkpoint
 from landcover.one_size import for_one_size
 from pipeline.artifacts import Report, atomic_path, write_json
 from pipeline.dataset import Dataset, load_dataset

@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 from safetensors import safe_open
 
+from landcover.checkpoint_file import load_checkpoint, read_spec
 from landcover.errors import CheckpointError, SettingsError
 from landcover.exported_network import RUNTIMES
 from landcover.legend import Legend
 from landcover.model_spec import ModelSpec
-from landcover.models import load_checkpoint, read_spec
 from landcover.networks import ARCHITECTURES
 from pipeline.artifacts import file_hash, write_text
 from pipeline.page import plain

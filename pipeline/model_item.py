@@ -8,10 +8,10 @@ from typing import Any
 import pystac
 import torch
 
+from landcover.checkpoint_file import read_spec
 from landcover.errors import CheckpointError
 from landcover.exported_network import RUNTIMES
 from landcover.model_spec import ModelSpec
-from landcover.models import read_spec
 from landcover.networks import ARCHITECTURES
 from pipeline.artifacts import file_hash, write_json
 from pipeline.model_card import parameters

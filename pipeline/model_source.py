@@ -10,8 +10,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 import requests
 
+from landcover.checkpoint_file import read_spec
 from landcover.errors import CheckpointError
-from landcover.models import read_spec
 from pipeline.artifacts import atomic_path, file_hash
 
 SHIPPED: Mapping[str, Path] = {

@@ -10,9 +10,9 @@ from torch import nn
 
 from landcover.channel_pruning import prune_decoder
 from landcover.checkpoint import Checkpoint
+from landcover.checkpoint_file import load_checkpoint, save_checkpoint
 from landcover.errors import SettingsError
 from landcover.model_spec import ModelSpec
-from landcover.models import load_checkpoint, save_checkpoint
 from pipeline.artifacts import Report, atomic_path, write_json
 from pipeline.dataset import load_dataset
 from pipeline.export_model import BUDGET

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from landcover.checkpoint_file import read_spec
 from landcover.errors import RegionError
-from landcover.models import read_spec
 from landcover.period import Period
 from pipeline.artifacts import (
     Ledger,

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from landcover.blending import PROBABILITY_STEPS
 from landcover.checkpoint import Checkpoint, StoredNetwork
+from landcover.checkpoint_file import describe_checkpoint, load_checkpoint
 from landcover.errors import CheckpointError, SettingsError
 from landcover.exported_network import RUNTIMES, ExportedNetwork
 from landcover.inference import Predictor, gather, scaling
 from landcover.legend import Legend
 from landcover.model_spec import ModelSpec
-from landcover.models import describe_checkpoint, load_checkpoint
 from landcover.openvino_runtime import check_openvino
 from landcover.runtime import Runtime
 from landcover.runtimes import OPENVINO, open_runtime

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from landcover.calibration import fit_temperature
+from landcover.checkpoint_file import load_checkpoint, read_spec, save_checkpoint
 from landcover.encoder_weights import load_encoder, read_encoder
 from landcover.errors import CheckpointError, SettingsError
 from landcover.exported_network import ExportedNetwork
@@ -26,7 +27,6 @@ from landcover.losses import IGNORED, balanced_weights, sum_of_losses
 from landcover.metrics import ErrorMatrix
 from landcover.model_library import model_library
 from landcover.model_spec import ModelSpec
-from landcover.models import load_checkpoint, read_spec, save_checkpoint
 from landcover.networks import STEP
 from landcover.runtimes import find_device
 from pipeline.artifacts import Report, atomic_path, file_hash, only_run, write_json

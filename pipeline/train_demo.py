@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from landcover.checkpoint_file import load_checkpoint, save_checkpoint
 from landcover.countries import random_options
 from landcover.landscape import LandscapeOptions, build_landscape
 from landcover.metrics import ErrorMatrix
 from landcover.model_spec import ModelSpec
-from landcover.models import load_checkpoint, save_checkpoint
 from landcover.noise import Floats
 from landcover.simulation import (
     COARSE_BANDS,

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from landcover.checkpoint_file import load_checkpoint, save_checkpoint
 from landcover.errors import SettingsError
 from landcover.losses import set_cross_entropy
 from landcover.metrics import ErrorMatrix
 from landcover.model_spec import ModelSpec
-from landcover.models import load_checkpoint, save_checkpoint
 from landcover.simulation import LEGEND
 from landcover.spectra import BANDS
 from landcover.spectral_rules import GREEN, UNGROWN, WATER, Bits, one_of
@@ -110,10 +110,10 @@ def draw_real(
     scenes: Sequence[Scene], options: Options, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Real chips, (n, bands, side, side) reflectance, and their sets of classes, (n, side, side)."""
-    weights = np.array([1.0 if min(scene.labels.shape[1:]) > _SMALL else 0.5 for scene in scenes])
     if not options.real:
         channels, side = scenes[0].images.shape[1], options.side
         return torch.empty(0, channels, side, side), torch.empty(0, side, side, dtype=torch.uint8)
+    weights = np.array([1.0 if min(scene.labels.shape[1:]) > _SMALL else 0.5 for scene in scenes])
     images, labels = [], []
     for _ in range(options.real):
         scene = scenes[int(rng.choice(len(scenes), p=weights / weights.sum()))]

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from landcover.checkpoint import Checkpoint
+from landcover.checkpoint_file import load_checkpoint
 from landcover.losses import IGNORED
 from landcover.metrics import ErrorMatrix
-from landcover.models import load_checkpoint
 from pipeline.chip_stream import stack
 from pipeline.dataset import Dataset, load_dataset
 from pipeline.learner import count, normalised

@@ -18,10 +18,10 @@ from rasterio.errors import NotGeoreferencedWarning
 from torch import nn
 
 import pipeline.raster_files
+from landcover.checkpoint_file import save_checkpoint
 from landcover.errors import RasterError
 from landcover.legend import LandClass, Legend
 from landcover.model_spec import ModelSpec
-from landcover.models import save_checkpoint
 from pipeline.segment import segment
 from tests.command import landcover
 from tests.fault_server import FaultPlan, FaultServer, fault_server

@@ -18,9 +18,9 @@ from pyproj.exceptions import ProjError
 from rasterio.errors import RasterioError
 from shapely.geometry import Polygon, box, mapping, shape
 
+from landcover.checkpoint_file import read_spec, save_checkpoint
 from landcover.legend import Legend
 from landcover.model_spec import ModelSpec
-from landcover.models import read_spec, save_checkpoint
 from pipeline.cog import CogProfile, open_cog
 from tests.command import landcover
 from tests.limited import Outcome, landcover_each

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from landcover.channel_pruning import left, prune_decoder
 from landcover.checkpoint import Checkpoint
+from landcover.checkpoint_file import load_checkpoint, save_checkpoint
 from landcover.errors import CheckpointError, SettingsError
 from landcover.legend import LandClass, Legend
 from landcover.model_spec import ModelSpec
-from landcover.models import load_checkpoint, save_checkpoint
 from pipeline.job import DEFAULT_MODEL
 from tests.command import landcover
 

@@ -12,10 +12,10 @@ import rasterio
 import torch
 from torch import nn
 
+from landcover.checkpoint_file import load_checkpoint, save_checkpoint
 from landcover.errors import CheckpointError, RasterError, SettingsError
 from landcover.legend import LandClass, Legend
 from landcover.model_spec import ModelSpec
-from landcover.models import load_checkpoint, save_checkpoint
 from landcover.openvino_runtime import OpenVinoRuntime
 from landcover.runtimes import available, open_runtime
 from pipeline import conversion

@@ -16,10 +16,10 @@ from rasterio import Affine
 from torch import nn
 
 from landcover.checkpoint import Checkpoint
+from landcover.checkpoint_file import load_checkpoint, save_checkpoint
 from landcover.errors import CheckpointError, DatasetError, LegendError, SettingsError
 from landcover.legend import LandClass, Legend
 from landcover.model_spec import ModelSpec
-from landcover.models import load_checkpoint, save_checkpoint
 from landcover.runtimes import available
 from pipeline.accuracy import assess
 from pipeline.dataset import Dataset, load_dataset

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from landcover.checkpoint import Checkpoint
+from landcover.checkpoint_file import load_checkpoint, read_spec, save_checkpoint
 from landcover.errors import CheckpointError, DatasetError, SettingsError
 from landcover.exported_network import ExportedNetwork, load_exported
 from landcover.legend import LandClass, Legend
 from landcover.metrics import ErrorMatrix
 from landcover.model_spec import ModelSpec
-from landcover.models import load_checkpoint, read_spec, save_checkpoint
 from landcover.one_size import cell_shares
 from landcover.runtimes import open_runtime
 from pipeline.dataset import load_dataset

@@ -20,9 +20,9 @@ import rasterio
 import torch
 from torch import nn
 
+from landcover.checkpoint_file import save_checkpoint
 from landcover.legend import LandClass, Legend
 from landcover.model_spec import ModelSpec
-from landcover.models import save_checkpoint
 
 ROOT = Path(__file__).parent.parent
 KILLS = int(os.environ.get("LANDCOVER_KILLS", "1"))

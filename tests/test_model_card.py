@@ -12,11 +12,11 @@ import torch
 import yaml
 from pystac.extensions.mlm import MLMExtension
 
+from landcover.checkpoint_file import load_checkpoint, save_checkpoint
 from landcover.errors import CheckpointError, SettingsError
 from landcover.inference import scaling
 from landcover.legend import LandClass, Legend
 from landcover.model_spec import ModelSpec
-from landcover.models import load_checkpoint, save_checkpoint
 from pipeline.job import DEFAULT_MODEL
 from pipeline.model_card import model_facts, parameters, write_model_card
 from pipeline.model_item import write_model_item

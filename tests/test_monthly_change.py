@@ -19,8 +19,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from landcover.checkpoint_file import load_checkpoint, save_checkpoint
 from landcover.legend import Legend
-from landcover.models import load_checkpoint, save_checkpoint
 from pipeline.job import DEMO_MODEL
 from pipeline.project_store import ProjectStore
 from tests.command import ROOT

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+from landcover.checkpoint_file import load_checkpoint, read_spec, save_checkpoint
 from landcover.encoder_decoders import unpool
 from landcover.errors import CheckpointError
 from landcover.legend import LandClass, Legend
 from landcover.model_spec import ModelSpec
-from landcover.models import load_checkpoint, read_spec, save_checkpoint
 from landcover.networks import ARCHITECTURES, build_network, check_network
 from landcover.runtimes import available, open_runtime
 

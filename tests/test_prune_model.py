@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from landcover.checkpoint_file import load_checkpoint, save_checkpoint
 from landcover.errors import CheckpointError, DatasetError, SettingsError
 from landcover.model_spec import ModelSpec
-from landcover.models import load_checkpoint, save_checkpoint
 from pipeline.dataset import load_dataset
 from pipeline.prune_model import _chip, prune_model
 from pipeline.train import train

@@ -20,11 +20,11 @@ from torch import nn
 import landcover.openvino_runtime
 import landcover.runtimes
 from landcover.checkpoint import Checkpoint
+from landcover.checkpoint_file import load_checkpoint
 from landcover.errors import SettingsError
 from landcover.landscape import build_landscape
 from landcover.legend import Legend
 from landcover.model_spec import ModelSpec
-from landcover.models import load_checkpoint
 from landcover.runtime import Runtime, from_bfloat16, to_bfloat16, usable_cpus
 from landcover.runtimes import NAMES, available, open_runtime
 from landcover.simulation import COARSE_BANDS, Moment, Scenery

@@ -21,11 +21,11 @@ from torch import nn
 
 import pipeline.segment
 from landcover.checkpoint import Checkpoint
+from landcover.checkpoint_file import load_checkpoint, save_checkpoint
 from landcover.errors import CheckpointError, LandcoverError, RasterError, SettingsError
 from landcover.inference import Predictor
 from landcover.legend import LandClass, Legend
 from landcover.model_spec import ModelSpec
-from landcover.models import load_checkpoint, save_checkpoint
 from landcover.runtimes import available, open_runtime
 from landcover.tiling import TileGrid
 from pipeline.artifacts import check_distinct

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from landcover.checkpoint import Checkpoint
+from landcover.checkpoint_file import load_checkpoint
 from landcover.errors import SettingsError
 from landcover.metrics import ErrorMatrix
-from landcover.models import load_checkpoint
 from landcover.simulation import LEGEND
 from landcover.spectra import BANDS
 from landcover.spectral_rules import BARE, BUILT, CROPS, GREEN, SOIL, UNGROWN, WATER

@@ -22,9 +22,9 @@ import yaml
 from PIL import Image
 
 from landcover.augmentation import Batch
+from landcover.checkpoint_file import load_checkpoint, save_checkpoint
 from landcover.errors import CheckpointError, LandcoverError, LegendError, SettingsError
 from landcover.losses import cross_entropy
-from landcover.models import load_checkpoint, save_checkpoint
 from pipeline.chip_stream import TrainingBatches
 from pipeline.dataset import load_dataset
 from pipeline.learner import Learner, rate

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from landcover.checkpoint_file import load_checkpoint
 from landcover.countries import random_options
-from landcover.models import load_checkpoint
 from landcover.simulation import LEGEND
 from landcover.spectra import BANDS
 from pipeline import train_demo

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rasterio.vrt import WarpedVRT
 
 from landcover.checkpoint import Checkpoint
-from landcover.models import load_checkpoint
+from landcover.checkpoint_file import load_checkpoint
 from landcover.simulation import LEGEND
 from landcover.spectra import BANDS
 from pipeline.job import DEFAULT_MODEL

@@ -41,9 +41,9 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from landcover.checkpoint import Checkpoint
+from landcover.checkpoint_file import load_checkpoint, save_checkpoint
 from landcover.legend import LandClass, Legend
 from landcover.model_spec import ModelSpec
-from landcover.models import load_checkpoint, save_checkpoint
 from landcover.tiling import TileGrid
 
 if TYPE_CHECKING:  # torch takes seconds: only processes that measure import it
